@@ -1,0 +1,115 @@
+"""clusterkit: decentralized full-mesh clusters for asyncio.
+
+A program imports `Node`, subclasses `GenServer`, and joins a ring through any of
+its members. Names are handed on lazily: importing one loads what it needs and no
+more.
+
+Where to read on: `clusterkit.node`, then `clusterkit.actors.gen_server`,
+`clusterkit.actors.process`, `clusterkit.kernel.kernel`, `clusterkit.transport.link`
+and `clusterkit.core.session`.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clusterkit.actors.gen_server import NOREPLY as NOREPLY
+    from clusterkit.actors.gen_server import GenServer as GenServer
+    from clusterkit.actors.gen_server import NoReply as NoReply
+    from clusterkit.actors.handlers import call as call
+    from clusterkit.actors.handlers import cast as cast
+    from clusterkit.actors.handlers import on as on
+    from clusterkit.actors.ref import Ref as Ref
+    from clusterkit.config import Config as Config
+    from clusterkit.core.identity import NodeId as NodeId
+    from clusterkit.core.roster import Member as Member
+    from clusterkit.errors import AddressError as AddressError
+    from clusterkit.errors import AlreadyInRing as AlreadyInRing
+    from clusterkit.errors import AuthFailed as AuthFailed
+    from clusterkit.errors import CallError as CallError
+    from clusterkit.errors import CallTimeout as CallTimeout
+    from clusterkit.errors import ClusterError as ClusterError
+    from clusterkit.errors import ConfigError as ConfigError
+    from clusterkit.errors import EmptyRing as EmptyRing
+    from clusterkit.errors import JoinError as JoinError
+    from clusterkit.errors import JoinTimeout as JoinTimeout
+    from clusterkit.errors import LinkFull as LinkFull
+    from clusterkit.errors import ListenError as ListenError
+    from clusterkit.errors import MailboxFull as MailboxFull
+    from clusterkit.errors import MessageTooLarge as MessageTooLarge
+    from clusterkit.errors import NameConflict as NameConflict
+    from clusterkit.errors import NameInUse as NameInUse
+    from clusterkit.errors import NodeDown as NodeDown
+    from clusterkit.errors import NoSuchMethod as NoSuchMethod
+    from clusterkit.errors import NoSuchServer as NoSuchServer
+    from clusterkit.errors import NotInRing as NotInRing
+    from clusterkit.errors import ProtocolError as ProtocolError
+    from clusterkit.errors import RemoteError as RemoteError
+    from clusterkit.errors import ServerDown as ServerDown
+    from clusterkit.errors import UnsupportedPayload as UnsupportedPayload
+    from clusterkit.errors import UsageError as UsageError
+    from clusterkit.errors import VersionMismatch as VersionMismatch
+    from clusterkit.errors import WrongRing as WrongRing
+    from clusterkit.kernel.address import DeadLetter as DeadLetter
+    from clusterkit.kernel.mailbox import From as From
+    from clusterkit.node import Node as Node
+    from clusterkit.node import Replies as Replies
+    from clusterkit.ring.gossip_ring import GossipRing as GossipRing
+    from clusterkit.services.client import Client as Client
+
+_HOMES = {
+    "clusterkit.actors.gen_server": ("GenServer", "NOREPLY", "NoReply"),
+    "clusterkit.actors.handlers": ("call", "cast", "on"),
+    "clusterkit.actors.ref": ("Ref",),
+    "clusterkit.config": ("Config",),
+    "clusterkit.core.identity": ("NodeId",),
+    "clusterkit.core.roster": ("Member",),
+    "clusterkit.errors": (
+        "AddressError",
+        "AlreadyInRing",
+        "AuthFailed",
+        "CallError",
+        "CallTimeout",
+        "ClusterError",
+        "ConfigError",
+        "EmptyRing",
+        "JoinError",
+        "JoinTimeout",
+        "LinkFull",
+        "ListenError",
+        "MailboxFull",
+        "MessageTooLarge",
+        "NameConflict",
+        "NameInUse",
+        "NoSuchMethod",
+        "NoSuchServer",
+        "NodeDown",
+        "NotInRing",
+        "ProtocolError",
+        "RemoteError",
+        "ServerDown",
+        "UnsupportedPayload",
+        "UsageError",
+        "VersionMismatch",
+        "WrongRing",
+    ),
+    "clusterkit.kernel.address": ("DeadLetter",),
+    "clusterkit.kernel.mailbox": ("From",),
+    "clusterkit.node": ("Node", "Replies"),
+    "clusterkit.ring.gossip_ring": ("GossipRing",),
+    "clusterkit.services.client": ("Client",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'clusterkit' has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415 - so that a name costs only what it needs
+
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -1,0 +1,1 @@
+"""Pure values and state machines: no asyncio, no socket, no clock, no chance, no logging."""

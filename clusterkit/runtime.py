@@ -1,0 +1,161 @@
+"""The only door to time, chance, tasks, threads and the resolver.
+
+Everything above asks here, and here the running loop is asked first: a loop with
+an attribute ``environment`` (the simulation's) answers for all of it, so the same
+program runs on real time or on virtual time, with real or with seeded chance.
+
+Rules: time for deadlines is `now` (monotonic seconds of the loop); wall-clock time
+is only for incarnations and logs; every task belongs to a `Tasks`.
+"""
+
+import asyncio
+import logging
+import os
+import random
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol, TypeVar, cast
+
+T = TypeVar("T")
+logger = logging.getLogger("clusterkit")
+logger.addHandler(logging.NullHandler())
+
+
+class Environment(Protocol):
+    """What a program needs of the world beside sockets and the loop's clock."""
+
+    def wall_time(self) -> float:
+        """Unix time in seconds."""
+
+    def entropy(self, size: int) -> bytes:
+        """Fresh unpredictable bytes."""
+
+    def rng(self, name: str) -> random.Random:
+        """A generator for jitter and shuffling; never for secrets."""
+
+    async def resolve(self, host: str, port: int) -> list[tuple[str, int]]:
+        """The addresses of a host name, in the order to try."""
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Run blocking work outside the loop."""
+
+
+class _System:
+    """The real world."""
+
+    def wall_time(self) -> float:
+        return time.time()
+
+    def entropy(self, size: int) -> bytes:
+        return os.urandom(size)
+
+    def rng(self, name: str) -> random.Random:  # noqa: ARG002 - the simulation's streams are named
+        return random.Random()  # noqa: S311 - jitter, not secrets
+
+    async def resolve(self, host: str, port: int) -> list[tuple[str, int]]:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return list(dict.fromkeys((str(where[0]), int(where[1])) for *_, where in found))
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.to_thread(work)
+
+
+_SYSTEM = _System()
+
+
+def environment() -> Environment:
+    """The environment of the running loop, or the real one."""
+    return cast("Environment", getattr(asyncio.get_running_loop(), "environment", _SYSTEM))
+
+
+def now() -> float:
+    """Monotonic seconds of the running loop: the axis of every deadline."""
+    return asyncio.get_running_loop().time()
+
+
+def wall_time() -> float:
+    """Unix time in seconds; for incarnations and logs only."""
+    return environment().wall_time()
+
+
+def entropy(size: int) -> bytes:
+    """Fresh unpredictable bytes."""
+    return environment().entropy(size)
+
+
+def rng(name: str) -> random.Random:
+    """A generator for jitter and shuffling, one stream per name."""
+    return environment().rng(name)
+
+
+async def resolve(host: str, port: int) -> list[tuple[str, int]]:
+    """The addresses of a host name, in the order to try; raises `OSError` when there is none."""
+    return await environment().resolve(host, port)
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """Run blocking work outside the loop."""
+    return await environment().in_thread(work)
+
+
+class Tasks:
+    """The owner of a set of tasks: it starts them, watches them and ends them.
+
+    A task that ends in an exception is logged at once, so nothing dies unseen.
+    """
+
+    def __init__(self, owner: str) -> None:
+        self._owner = owner
+        self._running: dict[asyncio.Task[Any], None] = {}
+
+    def spawn(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        """Start a task that `aclose` will end."""
+        task = asyncio.get_running_loop().create_task(work, name=f"{self._owner}/{name}")
+        self._running[task] = None
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._running.pop(task, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("task %s failed", task.get_name(), exc_info=error)
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    async def aclose(self) -> None:
+        """Cancel all tasks but the calling one, and wait until they have ended."""
+        me = asyncio.current_task()
+        while waiting := [task for task in self._running if task is not me]:
+            for task in waiting:
+                task.cancel()
+            await asyncio.wait(waiting)
+
+
+async def until(deadline: float, work: Awaitable[T]) -> T:
+    """Await ``work`` no longer than to ``deadline``; raises `TimeoutError` past it."""
+    async with asyncio.timeout_at(deadline):
+        return await work
+
+
+async def wait_for_signal() -> str:
+    """Wait for SIGINT or SIGTERM and return its name; a second one ends the process at once."""
+    loop = asyncio.get_running_loop()
+    came: asyncio.Future[str] = loop.create_future()
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def caught(which: signal.Signals) -> None:
+        if not came.done():
+            came.set_result(which.name)
+        for each in signals:  # from now on the system's own answer: the process ends
+            loop.remove_signal_handler(each)
+
+    for each in signals:
+        loop.add_signal_handler(each, caught, each)
+    try:
+        return await came
+    finally:
+        for each in signals:
+            loop.remove_signal_handler(each)
