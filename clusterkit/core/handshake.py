@@ -1,0 +1,532 @@
+"""Who is there, and does it hold the cookie: the four messages before the records.
+
+::
+
+    HELLO   I->R  "CKT1" | 01 | nonce_i[32]
+    CHAL    R->I  "CKT1" | 02 | nonce_r[32]
+    AUTH_I  I->R  u16 len | 03 | version | role   | boot u64 | lp(ring) | lp(name) | mac[32]
+    AUTH_R  R->I  u16 len | 04 | version | status | boot u64 | lp(ring) | lp(name) | mac[32]
+
+The initiator proves itself first; a stranger sees 37 bytes that say nothing. Two
+machines of one shape, `Initiator` and `Responder`: ``step(event, now)`` gives
+effects, ``wants`` is how many bytes to read next, ``next_deadline`` when to step
+with `Tick`. After `Failed` or `Refused` the connection is closed.
+
+Rules: only fixed sizes and ``len`` are read before a MAC is proven, fields are
+parsed after; comparisons take constant time; every accepted cookie is tried.
+
+References: docs/wire.md; HKDF is RFC 5869.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import ClassVar
+
+from clusterkit.core.identity import NAME
+from clusterkit.errors import (
+    AuthFailed,
+    ClusterError,
+    ConfigError,
+    CrossedDials,
+    DialledSelf,
+    InvalidChecksum,
+    JoinError,
+    NameConflict,
+    NotInRing,
+    OldIncarnation,
+    PeerFull,
+    PeerLeaving,
+    ProtocolError,
+    VersionMismatch,
+    WrongRing,
+)
+
+VERSION = 1
+MAGIC = b"CKT1"
+NONCE_SIZE = 32
+OPENING_SIZE = 37
+AUTH_LENGTHS = range(46, 174)
+MOST_COOKIES = 4
+LEAST_COOKIE = 16
+
+
+class Role(IntEnum):
+    """What the initiator is: a node that may be a member, or a client that never is."""
+
+    NODE = 1
+    CLIENT = 2
+
+
+class Status(IntEnum):
+    """The responder's verdict, in the order in which it judges."""
+
+    ACCEPT = 0
+    VERSION = 1
+    SELF = 2
+    RING = 3
+    OLD_BOOT = 4
+    NAME_TAKEN = 5
+    CROSSED = 6
+    LEAVING = 7
+    FULL = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """What one side says of itself in its proof."""
+
+    name: str
+    boot: int
+    ring: str = ""
+    role: Role = Role.NODE
+    version: int = VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class RecordKeys:
+    """The keys of the two directions of one link; never shown."""
+
+    by_initiator: bytes
+    by_responder: bytes
+
+    def __repr__(self) -> str:
+        return "RecordKeys(...)"
+
+
+# -- keys ---------------------------------------------------------------------------
+
+
+def prepare_cookies(cookies: str | bytes | Sequence[str | bytes]) -> tuple[bytes, ...]:
+    """Check cookies and return their HKDF keys; the first is dialled with, any is accepted.
+
+    Text is UTF-8. Raises `ConfigError` when there is none, more than four, or one
+    with less than 16 bytes; the message never has the cookie in it.
+    """
+    several = [cookies] if isinstance(cookies, str | bytes) else list(cookies)
+    if not 1 <= len(several) <= MOST_COOKIES:
+        raise ConfigError(f"{len(several)} cookies given: one is needed, {MOST_COOKIES} are the most")
+    return tuple(_extract(_cookie_bytes(cookie)) for cookie in several)
+
+
+def _cookie_bytes(cookie: str | bytes) -> bytes:
+    if not isinstance(cookie, str | bytes):
+        raise ConfigError(f"a cookie is a str or bytes, not {type(cookie).__name__}")
+    try:
+        raw = cookie.encode() if isinstance(cookie, str) else cookie
+    except UnicodeEncodeError:
+        raise ConfigError("the cookie is a str that has no UTF-8") from None
+    if len(raw) < LEAST_COOKIE:
+        raise ConfigError(
+            f"the cookie has {len(raw)} bytes, {LEAST_COOKIE} are the least: `clusterkit keygen` makes one"
+        )
+    return raw
+
+
+def _extract(cookie: bytes) -> bytes:
+    return hmac.digest(b"clusterkit/1 cookie", cookie, "sha256")
+
+
+def expand(key: bytes, label: bytes, transcript: bytes) -> tuple[bytes, bytes]:
+    """HKDF-Expand to two keys of 32 bytes, bound to a label and a transcript hash."""
+    info = label + b"\0" + transcript
+    first = hmac.digest(key, info + b"\x01", "sha256")
+    return first, hmac.digest(key, first + info + b"\x02", "sha256")
+
+
+def _sha256(*parts: bytes) -> bytes:
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
+# -- messages -----------------------------------------------------------------------
+
+
+def opening(kind: int, nonce: bytes) -> bytes:
+    """HELLO (kind 1) or CHAL (kind 2)."""
+    return MAGIC + bytes((kind,)) + nonce
+
+
+def _check_opening(data: bytes, kind: int) -> None:
+    if not data.startswith(MAGIC + bytes((kind,))):
+        raise ProtocolError("this is no clusterkit handshake")
+
+
+def proof(kind: int, party: Party, flag: int, sign: Callable[[bytes], bytes]) -> bytes:
+    """AUTH_I (kind 3, flag = role) or AUTH_R (kind 4, flag = status)."""
+    ring, name = party.ring.encode(), party.name.encode()
+    fields = bytes((kind, party.version, flag)) + party.boot.to_bytes(8, "big")
+    fields += bytes((len(ring),)) + ring + bytes((len(name),)) + name
+    body = (len(fields) + 32).to_bytes(2, "big") + fields
+    return body + sign(body)
+
+
+def parse_proof(data: bytes, kind: int) -> tuple[Party, int]:
+    """Read a proof whose MAC was good: what the party says, and the flag."""
+    body = data[2:-32]
+    found, version, flag = body[:3]
+    boot = int.from_bytes(body[3:11], "big")
+    ring, rest = _length_prefixed(body[11:])
+    name, rest = _length_prefixed(rest)
+    if found != kind or rest or not boot:
+        raise ProtocolError("a proof with wrong fields", proven=True)
+    if not NAME.fullmatch(name) or (ring and not NAME.fullmatch(ring)):
+        raise ProtocolError("a proof with a name that is not allowed", proven=True)
+    return Party(name, boot, ring, Role.NODE, version), flag
+
+
+def _length_prefixed(data: bytes) -> tuple[str, bytes]:
+    if not data or len(data) <= data[0]:
+        raise ProtocolError("a proof with a field cut short", proven=True)
+    end = 1 + data[0]
+    return data[1:end].decode("latin-1"), data[end:]
+
+
+# -- judgement ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """What the responder knows when it judges a caller."""
+
+    me: Party
+    known_boot: int = 0  # the greatest boot proven by the caller's name, 0 = none
+    other_boot_alive: bool = False  # another boot of that name has a link and answered a PING
+    dialling_it: bool = False  # we dial that name; its CHAL came less than 1 s ago; not open
+    leaving: bool = False
+    full: bool = False
+
+
+def judge(caller: Party, here: Here) -> Status:
+    """Give the first verdict that applies, in the order of docs/wire.md."""
+    me = here.me
+    node = caller.role is Role.NODE
+    if caller.version != me.version:
+        return Status.VERSION
+    if (caller.name, caller.boot) == (me.name, me.boot):
+        return Status.SELF
+    if caller.ring != me.ring if node or caller.ring else False:
+        return Status.RING
+    if node and not caller.ring:
+        return Status.RING
+    if node and (verdict := _judge_name(caller, here)) is not Status.ACCEPT:
+        return verdict
+    if here.leaving:
+        return Status.LEAVING
+    return Status.FULL if here.full else Status.ACCEPT
+
+
+def _judge_name(caller: Party, here: Here) -> Status:
+    if here.known_boot > caller.boot:
+        return Status.OLD_BOOT
+    if caller.name == here.me.name or here.other_boot_alive:
+        return Status.NAME_TAKEN
+    if here.dialling_it and here.me.name < caller.name:
+        return Status.CROSSED
+    return Status.ACCEPT
+
+
+def refusal(status: Status, responder: Party, me: Party) -> JoinError:
+    """Turn a refusal into the error that says what differs."""
+    who = f"node {responder.name!r}"
+    match status:
+        case Status.VERSION:
+            return VersionMismatch(f"{who} speaks wire version {responder.version}, this is version {me.version}")
+        case Status.SELF:
+            return DialledSelf(f"the address is the one of {me.name!r} itself")
+        case Status.RING if not responder.ring:
+            return NotInRing(f"{who} is in no ring yet")
+        case Status.RING:
+            return WrongRing(f"{who} is in ring {responder.ring!r}, not in {me.ring!r}")
+        case Status.OLD_BOOT:
+            return OldIncarnation(f"{who} knows a later incarnation of {me.name!r}", responder.boot)
+        case Status.NAME_TAKEN:
+            return NameConflict(f"{who} says that another live node is named {me.name!r}")
+        case Status.CROSSED:
+            return CrossedDials(f"{who} dials this node at the same time")
+        case Status.LEAVING:
+            return PeerLeaving(f"{who} is leaving")
+        case _:
+            return PeerFull(f"{who} takes no more links")
+
+
+# -- events and effects -------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """Bytes came, at most ``wants`` of them."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The other end closed, or the connection was lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The deadline may have passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The verdict on the caller; ``boot`` goes into AUTH_R (for OLD_BOOT: the known one)."""
+
+    status: Status
+    boot: int
+
+
+Event = Received | Closed | Tick | Judged
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Send these bytes."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Challenged:
+    """The peer that we dialled answered: from now on crossing dials are judged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """The caller proved the cookie: judge it and step with `Judged`."""
+
+    caller: Party
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """Both ends are proven: the record phase begins. ``cookie`` is the index of the one used."""
+
+    peer: Party
+    keys: RecordKeys
+    cookie: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A proven responder said no; ``status`` is never ACCEPT."""
+
+    status: Status
+    responder: Party
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Close the connection; ``error`` says why. Nothing is sent."""
+
+    error: ClusterError
+
+
+Effect = Write | Challenged | Judge | Proven | Refused | Failed
+
+
+# -- machines -----------------------------------------------------------------------
+
+
+class _Handshake:
+    """What both machines share: exact reading, one deadline, one end."""
+
+    LIMIT: ClassVar[str]
+
+    def __init__(self, now: float, timeout: float) -> None:
+        self.next_deadline: float | None = now + timeout
+        self._buffer = b""
+        self._size = OPENING_SIZE
+
+    @property
+    def wants(self) -> int:
+        """How many bytes to read next; 0 when none."""
+        return self._size - len(self._buffer) if self.next_deadline is not None else 0
+
+    def step(self, event: Event, now: float) -> list[Effect]:
+        """Take one event; an ended machine answers nothing."""
+        if self.next_deadline is None:
+            return []
+        try:
+            return self._step(event, now)
+        except ProtocolError as error:
+            return self._fail(error)
+
+    def _step(self, event: Event, now: float) -> list[Effect]:
+        match event:
+            case Received(data=data):
+                return self._collect(data)
+            case Closed():
+                return self._fail(self._closed())
+            case Tick() if self.next_deadline is not None and now >= self.next_deadline:
+                return self._fail(ProtocolError("the handshake took too long"))
+        return []
+
+    def _collect(self, data: bytes) -> list[Effect]:
+        if not self._size or len(data) > self._size - len(self._buffer):
+            raise ProtocolError("more bytes than the handshake has")
+        self._buffer += data
+        if len(self._buffer) < self._size:
+            return []
+        if self._size == 2:  # the length of a proof
+            length = int.from_bytes(self._buffer, "big")
+            if length not in AUTH_LENGTHS:
+                raise ProtocolError(f"a proof of {length} bytes")
+            self._size += length
+            return []
+        message, self._buffer = self._buffer, b""
+        return self._take(message)
+
+    def _take(self, message: bytes) -> list[Effect]:
+        raise AssertionError(message)  # pragma: no cover - both machines have their own
+
+    def _closed(self) -> ClusterError:
+        return ProtocolError("closed during the handshake")
+
+    def _fail(self, error: ClusterError) -> list[Effect]:
+        self.next_deadline = None
+        return [Failed(error)]
+
+
+class Initiator(_Handshake):
+    """The side that dials: HELLO, then its proof, then a look at the other's.
+
+    ``expected`` is the name that was dialled (None for a seed); ``known_boot``
+    gives the greatest boot that is known of a name, 0 for none. ``nonce`` is 32
+    fresh random bytes, ``key`` one of `prepare_cookies`.
+    """
+
+    def __init__(
+        self,
+        me: Party,
+        key: bytes,
+        nonce: bytes,
+        *,
+        expected: str | None,
+        known_boot: Callable[[str], int],
+        now: float,
+        timeout: float = 10.0,
+    ) -> None:
+        super().__init__(now, timeout)
+        self._me = me
+        self._key = key
+        self._expected = expected
+        self._known_boot = known_boot
+        self._hello = opening(1, nonce)
+        self._t1 = b""
+        self._auth_i = b""
+        self._auth_key_r = b""
+
+    def start(self) -> list[Effect]:
+        """What to do when the connection stands."""
+        return [Write(self._hello)]
+
+    def _take(self, message: bytes) -> list[Effect]:
+        return self._answer_challenge(message) if not self._auth_i else self._check_responder(message)
+
+    def _answer_challenge(self, chal: bytes) -> list[Effect]:
+        _check_opening(chal, 2)
+        self._t1 = _sha256(self._hello, chal)
+        key_i, self._auth_key_r = expand(self._key, b"clusterkit/1 auth", self._t1)
+        self._auth_i = proof(3, self._me, self._me.role, lambda body: hmac.digest(key_i, body, "sha256"))
+        self._size = 2
+        return [Challenged(), Write(self._auth_i)]
+
+    def _check_responder(self, auth_r: bytes) -> list[Effect]:
+        expected = hmac.digest(self._auth_key_r, self._auth_i + auth_r[:-32], "sha256")
+        if not hmac.compare_digest(expected, auth_r[-32:]):
+            return self._fail(AuthFailed("the other node could not prove the cookie: theirs is another"))
+        responder, flag = parse_proof(auth_r, 4)
+        if flag != Status.ACCEPT:
+            if flag not in Status.__members__.values():
+                raise ProtocolError(f"a refusal of unknown status {flag}", proven=True)
+            self.next_deadline = None
+            return [Refused(Status(flag), responder)]
+        if (error := self._not_as_expected(responder)) is not None:
+            return self._fail(error)
+        self.next_deadline = None
+        t2 = _sha256(self._t1, self._auth_i, auth_r)
+        return [Proven(responder, RecordKeys(*expand(self._key, b"clusterkit/1 records", t2)), 0)]
+
+    def _not_as_expected(self, responder: Party) -> JoinError | None:
+        me = self._me
+        if responder.version != me.version:
+            return refusal(Status.VERSION, responder, me)
+        if responder.ring != me.ring and (me.ring or me.role is Role.NODE):
+            return refusal(Status.RING, responder, me)
+        if self._expected is not None and responder.name != self._expected:
+            return NameConflict(f"dialled {self._expected!r}, but {responder.name!r} answered")
+        if me.role is Role.NODE and responder.name == me.name:
+            return NameConflict(f"another node is named {me.name!r}")
+        if responder.boot < self._known_boot(responder.name):
+            return OldIncarnation(f"an earlier incarnation of {responder.name!r} answered")
+        return None
+
+    def _closed(self) -> ClusterError:
+        if self._auth_i:
+            return AuthFailed("closed after our proof: another cookie?")
+        return super()._closed()
+
+
+class Responder(_Handshake):
+    """The side that listens. It asks for a verdict with `Judge` and is told with `Judged`."""
+
+    def __init__(
+        self, me: Party, keys: Sequence[bytes], nonce: bytes, *, now: float, timeout: float = 5.0, whole: float = 10.0
+    ) -> None:
+        super().__init__(now, timeout)
+        self._me = me
+        self._keys = keys
+        self._chal = opening(2, nonce)
+        self._whole = now + whole
+        self._t1 = b""
+        self._auth_i = b""
+        self._caller: Party | None = None
+        self._cookie = 0
+
+    def _step(self, event: Event, now: float) -> list[Effect]:
+        if isinstance(event, Judged) and self._caller is not None:
+            return self._answer(self._caller, event)
+        return super()._step(event, now)
+
+    def _take(self, message: bytes) -> list[Effect]:
+        if not self._t1:
+            _check_opening(message, 1)
+            self._t1 = _sha256(message, self._chal)
+            self._size = 2
+            return [Write(self._chal)]
+        self._check_caller(message)
+        assert self._caller is not None
+        return [Judge(self._caller)]
+
+    def _check_caller(self, auth_i: bytes) -> None:
+        matched = -1
+        for index, key in enumerate(self._keys):  # no early exit: time tells nothing
+            key_i, _ = expand(key, b"clusterkit/1 auth", self._t1)
+            if hmac.compare_digest(hmac.digest(key_i, auth_i[:-32], "sha256"), auth_i[-32:]):
+                matched = index
+        if matched < 0:
+            raise InvalidChecksum("INVALID_CHECKSUM")
+        caller, role = parse_proof(auth_i, 3)
+        if role not in (Role.NODE, Role.CLIENT):
+            raise ProtocolError(f"a proof with role {role}", proven=True)
+        self._cookie = matched
+        self._auth_i = auth_i
+        self._caller = Party(caller.name, caller.boot, caller.ring, Role(role), caller.version)
+        self._size = 0
+        self.next_deadline = self._whole
+
+    def _answer(self, caller: Party, verdict: Judged) -> list[Effect]:
+        key = self._keys[self._cookie]
+        _, key_r = expand(key, b"clusterkit/1 auth", self._t1)
+        me = Party(self._me.name, verdict.boot, self._me.ring, version=self._me.version)
+        auth_r = proof(4, me, verdict.status, lambda body: hmac.digest(key_r, self._auth_i + body, "sha256"))
+        self.next_deadline = None
+        if verdict.status is not Status.ACCEPT:
+            return [Write(auth_r), Failed(refusal(verdict.status, me, caller))]
+        t2 = _sha256(self._t1, self._auth_i, auth_r)
+        records = RecordKeys(*expand(key, b"clusterkit/1 records", t2))
+        return [Write(auth_r), Proven(caller, records, self._cookie)]
