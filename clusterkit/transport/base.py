@@ -1,0 +1,64 @@
+"""The seam between links and the network: three protocols and their laws.
+
+`clusterkit.transport.tcp` keeps them over asyncio streams; the simulation keeps
+them in memory. Nothing above the transport floor sees either.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Stream(Protocol):
+    """A connection: bytes both ways, in order, until one end closes.
+
+    Laws. What was written before `aclose` is sent before the end of the stream.
+    A lost connection shows as `OSError` (often `ConnectionError`) or as the end of the stream, and
+    never as wrong bytes. `write` never blocks and never raises for a lost connection.
+    """
+
+    @property
+    def remote(self) -> str:
+        """The host that the other end dials from or listens on."""
+
+    @property
+    def unsent(self) -> int:
+        """Bytes written here and not yet taken by the network."""
+
+    async def read(self, size: int) -> bytes:
+        """At least one byte and at most ``size``; ``b""`` at the end of the stream."""
+
+    def write(self, data: bytes) -> None:
+        """Take bytes for sending, in order."""
+
+    async def drain(self) -> None:
+        """Wait until few bytes are unsent; raises `OSError` when the connection is lost."""
+
+    def abort(self) -> None:
+        """Drop the connection at once, unsent bytes too. May be called at any time and twice."""
+
+    async def aclose(self) -> None:
+        """Send what is unsent, then the end of the stream, and release all; never raises for a lost connection.
+
+        The caller bounds it: cancelled, it aborts.
+        """
+
+
+class Listener(Protocol):
+    """A bound address that accepts connections."""
+
+    @property
+    def port(self) -> int:
+        """The port that was bound, for one asked for as 0."""
+
+    async def aclose(self) -> None:
+        """Stop accepting. Streams that were accepted live on."""
+
+
+class Network(Protocol):
+    """Where streams come from."""
+
+    async def connect(self, host: str, port: int) -> Stream:
+        """Open a connection; raises `OSError` when it is refused. The caller bounds the wait."""
+
+    async def listen(self, host: str, port: int, accepted: Callable[[Stream], None]) -> Listener:
+        """Bind, and hand each connection that comes to ``accepted``; raises `OSError`."""

@@ -1,0 +1,244 @@
+"""One connection: bytes in and out of a `Channel`, its timers, its end.
+
+Rules: reading never waits for writing (two peers that both send would wait for
+each other); all that one turn of the loop sends leaves in one record; when the
+network is slow one task waits for it, and the queue grows where it is bounded.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from clusterkit.core.channel import Channel, Deliver, Effect, Goodbye, LinkCut, Ponged, Reason, Resumed
+from clusterkit.core.session import Resume, Session
+from clusterkit.errors import ProtocolError
+from clusterkit.runtime import Tasks, now
+from clusterkit.transport.base import Stream
+
+logger = logging.getLogger("clusterkit.transport")
+
+_READ_SIZE = 256 << 10
+_HIGH_WATER = 64 << 10  # with more than this unsent, the queue waits in the session
+
+
+class Ended(Exception):
+    """How a connection ended: lost, or with a goodbye, or by a broken rule."""
+
+    def __init__(self, why: str, *, goodbye: Reason | None = None, broken: bool = False) -> None:
+        super().__init__(why)
+        self.why = why
+        self.goodbye = goodbye
+        self.broken = broken  # a holder of the cookie broke the protocol: the session ends
+
+
+class Connection:
+    """Runs one channel over one stream.
+
+    ``resumed`` is called with the peer's RESUME and opens the channel; ``deliver``
+    with each batch of messages; ``progressed`` after bytes came that may have
+    acknowledged some of ours.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        channel: Channel,
+        *,
+        resumed: Callable[["Connection", Resume], None],
+        deliver: Callable[[list[Any]], None],
+        progressed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.channel = channel
+        self.stream = stream
+        self.open = False
+        self.ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+        self._resumed = resumed
+        self._deliver = deliver
+        self._progressed = progressed
+        self._parting: asyncio.Future[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._tasks = Tasks("connection")
+        self._flushing = False
+        self._stalled = False
+        self._closed = False
+        self._watch: asyncio.TimerHandle | None = None
+        self._ack: asyncio.TimerHandle | None = None
+        self._pongs: dict[int, asyncio.Future[None]] = {}
+
+    # -- life
+
+    async def run(self) -> Ended:
+        """Read until the end, and say how it ended. The stream is closed then."""
+        end = Ended("closed here")
+        try:
+            end = await self._read()
+        finally:
+            self._stop()
+            self.ended.set_result(end)
+            await self._tasks.aclose()
+            await self._close_stream(end)
+        return end
+
+    async def _read(self) -> Ended:
+        channel, read = self.channel, self.stream.read
+        try:
+            while data := await read(_READ_SIZE):
+                for effect in channel.receive(data, now()):
+                    if type(effect) is Deliver:
+                        self._deliver(effect.messages)
+                    elif (end := self._special(effect)) is not None:
+                        return end
+                self._progressed()
+                if self._parting is not None and not self._parting.done() and self._idle():
+                    self._parting.set_result(None)
+                if channel.wants_write:
+                    self.flush_soon()
+                if self._ack is None and (ack_at := channel.ack_at) is not None:
+                    self._ack = self._loop.call_at(ack_at, self._ack_due)
+            return Ended("closed by the other end")
+        except ProtocolError as error:
+            logger.debug("%s from %s", error, self.stream.remote)
+            return Ended(str(error), broken=error.proven)
+        except OSError as error:
+            return Ended(str(error) or type(error).__name__)
+
+    def _special(self, effect: Effect) -> Ended | None:
+        match effect:
+            case Resumed(theirs=theirs):
+                self._resumed(self, theirs)
+            case Goodbye(reason=reason):
+                return Ended(f"said goodbye ({reason.name.lower()})", goodbye=reason)
+            case Ponged(token=token) if (waiter := self._pongs.pop(token, None)) is not None and not waiter.done():
+                waiter.set_result(None)
+        return None
+
+    def _stop(self) -> None:
+        self._closed = True
+        self.open = False
+        for timer in (self._watch, self._ack):
+            if timer is not None:
+                timer.cancel()
+        for waiter in self._pongs.values():
+            waiter.cancel()
+
+    async def _close_stream(self, end: Ended) -> None:
+        if end.goodbye is None:
+            self.stream.abort()
+        try:
+            async with asyncio.timeout(1.0):
+                await self.stream.aclose()
+        except TimeoutError:
+            self.stream.abort()
+
+    def cut(self) -> None:
+        """Drop the connection; `run` returns soon."""
+        self.open = False
+        self.stream.abort()
+
+    # -- out
+
+    def start(self, session: Session) -> None:
+        """Send our RESUME: the initiator's first word."""
+        self.channel.start(session)
+        self.flush_soon()
+
+    def flush_soon(self) -> None:
+        """Write what is queued when this turn of the loop has ended."""
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        if self._stalled or self._closed:
+            return
+        channel, stream = self.channel, self.stream
+        time = self._loop.time()
+        record = channel.next_record(time)
+        if record is None:
+            return
+        stream.write(record)
+        if self._watch is None:
+            self._look(time)
+        if stream.unsent > _HIGH_WATER:
+            self._stalled = True
+            self._tasks.spawn(self._drain(), "drain")
+        elif channel.wants_write:  # one record a turn, so that reading goes on
+            self.flush_soon()
+
+    async def _drain(self) -> None:
+        try:
+            await self.stream.drain()
+        except OSError:
+            return  # the reader sees it too, and ends the connection
+        self._stalled = False
+        self._flush()
+
+    # -- time
+
+    def _ack_due(self) -> None:
+        self._ack = None
+        if self.channel.ack_at is None or self._closed:
+            return
+        if (at := self.channel.ack_at) > self._loop.time():
+            self._ack = self._loop.call_at(at, self._ack_due)
+            return
+        self.channel.acknowledge_late()
+        self.flush_soon()
+
+    def _look(self, time: float) -> None:
+        try:
+            again = self.channel.watch(time, self.stream.unsent)
+        except LinkCut as error:
+            logger.info("link to %s cut: %s", self.stream.remote, error)
+            self.cut()
+            return
+        if again is not None and not self._closed:
+            self._watch = self._loop.call_at(again, self._looked)
+        if self.channel.wants_write:
+            self.flush_soon()
+
+    def _looked(self) -> None:
+        self._watch = None
+        if not self._closed:
+            self._look(self._loop.time())
+
+    async def alive(self, timeout: float) -> bool:
+        """Ask with PING whether the other end still answers within ``timeout`` seconds."""
+        if self._closed or not self.open:
+            return False
+        token = max(self._pongs, default=0) + 1
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._pongs[token] = waiter
+        self.channel.probe(token)
+        self.flush_soon()
+        await self._first_of(waiter, timeout)
+        self._pongs.pop(token, None)
+        answered = waiter.done() and not waiter.cancelled()
+        waiter.cancel()
+        return answered
+
+    async def _first_of(self, waiter: asyncio.Future[None], timeout: float) -> None:
+        """Wait until ``waiter`` or the end of the connection, or ``timeout`` seconds."""
+        either: set[asyncio.Future[Any]] = {waiter, self.ended}
+        await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+
+    async def part(self, reason: Reason, deadline: float) -> None:
+        """Write what is queued, await its acknowledgement, say goodbye, close.
+
+        Ends at ``deadline`` whatever the peer does, but for the goodbye itself.
+        """
+        if self.open and not self._idle():
+            self._parting = self._loop.create_future()
+            self.flush_soon()
+            await self._first_of(self._parting, max(0.0, deadline - now()))
+        if not self._closed:
+            self.channel.say_goodbye(reason)
+            self.open = False
+            self.flush_soon()
+            await asyncio.wait({self.ended}, timeout=1.0)
+        self.cut()
+
+    def _idle(self) -> bool:
+        return not (self.channel.wants_write or self.channel.unacked or self.stream.unsent)

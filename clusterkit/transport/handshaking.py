@@ -1,0 +1,76 @@
+"""Drives the handshake machines over a stream: bytes to `step`, effects to the stream."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from clusterkit.core.handshake import (
+    Challenged,
+    Closed,
+    Effect,
+    Event,
+    Failed,
+    Initiator,
+    Judge,
+    Judged,
+    Party,
+    Proven,
+    Received,
+    Refused,
+    Responder,
+    Tick,
+    Write,
+    refusal,
+)
+from clusterkit.runtime import now
+from clusterkit.transport.base import Stream
+
+
+async def initiate(stream: Stream, machine: Initiator, me: Party, challenged: Callable[[], None]) -> Proven:
+    """Prove ourselves to the node at the other end; raises the error that says why not.
+
+    ``challenged`` is called when it has answered our HELLO.
+    """
+    effects = machine.start()
+    while True:
+        for effect in effects:
+            match effect:
+                case Write(data=data):
+                    stream.write(data)
+                case Challenged():
+                    challenged()
+                case Proven():
+                    return effect
+                case Refused(status=status, responder=responder):
+                    raise refusal(status, responder, me)
+                case Failed(error=error):
+                    raise error
+        effects = machine.step(await _next_event(stream, machine), now())
+
+
+async def respond(stream: Stream, machine: Responder, judge: Callable[[Party], Awaitable[Judged]]) -> Proven:
+    """Check who calls; raises the error that says why the connection is to be closed."""
+    effects: list[Effect] = []
+    while True:
+        verdict: Judged | None = None
+        for effect in effects:
+            match effect:
+                case Write(data=data):
+                    stream.write(data)
+                case Judge(caller=caller):
+                    verdict = await judge(caller)
+                case Proven():
+                    return effect
+                case Failed(error=error):
+                    raise error
+        effects = machine.step(verdict or await _next_event(stream, machine), now())
+
+
+async def _next_event(stream: Stream, machine: Initiator | Responder) -> Event:
+    try:
+        async with asyncio.timeout_at(machine.next_deadline):
+            data = await stream.read(machine.wants)
+    except TimeoutError:
+        return Tick()
+    except OSError:
+        return Closed()
+    return Received(data) if data else Closed()

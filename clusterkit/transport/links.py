@@ -1,0 +1,271 @@
+"""All links of a node: who may connect, who is dialled, which link a message takes.
+
+Rules (docs/wire.md, "Handshake"): a caller is judged only after it proved the
+cookie, in the order of the status table; of the connections to one peer the newest
+to open wins; connections without a proof are bounded, and past the bound the
+oldest of the address that holds the most is closed.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import count
+
+from clusterkit.config import Config
+from clusterkit.core.channel import Health, Reason
+from clusterkit.core.handshake import (
+    NONCE_SIZE,
+    Here,
+    Initiator,
+    Judged,
+    Party,
+    Proven,
+    Responder,
+    Role,
+    Status,
+    judge,
+)
+from clusterkit.core.identity import NodeId
+from clusterkit.core.session import Outbox, Session
+from clusterkit.errors import ClusterError, ListenError
+from clusterkit.runtime import Tasks, entropy, now
+from clusterkit.transport.base import Listener, Network, Stream
+from clusterkit.transport.handshaking import initiate, respond
+from clusterkit.transport.link import Link, Upward
+
+logger = logging.getLogger("clusterkit.transport")
+
+_PROBE_TIMEOUT = 2.0  # what the other boot of a name has to answer a PING
+_CROSSING = 1.0  # how long after its CHAL a dial of ours spares the other one
+
+
+class Links:
+    """The transport floor: one object per node or client.
+
+    ``me`` is what the proofs say of this side; it changes with ring and
+    incarnation. ``keys`` come from `prepare_cookies`.
+    """
+
+    def __init__(self, me: Party, keys: tuple[bytes, ...], network: Network, config: Config, upward: Upward) -> None:
+        self.me = me
+        self.config = config
+        self.upward = upward
+        self.leaving = False
+        self.health = Health(ping_after=config.ping_after, cut_after=config.cut_after, write_stall=config.write_stall)
+        self.counters: Counter[str] = Counter()
+        self._keys = keys
+        self._network = network
+        self._bounds = Outbox(config.outbox_messages, config.outbox_size)
+        self._sessions = count(1)
+        self._links: dict[str, Link] = {}
+        self._clients: dict[tuple[str, int], Link] = {}
+        self._known: dict[str, int] = {}
+        self._unproven: dict[Stream, None] = {}
+        self._tasks = Tasks(f"links/{me.name}")
+        self._listener: Listener | None = None
+
+    # -- the table
+
+    def get(self, name: str) -> Link | None:
+        """The link to the node of that name."""
+        return self._links.get(name)
+
+    def __iter__(self) -> Iterator[Link]:
+        return iter([*self._links.values(), *self._clients.values()])
+
+    def known_boot(self, name: str) -> int:
+        """The greatest incarnation that was proven or announced under a name, 0 for none."""
+        return self._known.get(name, 0)
+
+    def learn_boot(self, name: str, boot: int) -> None:
+        """Take note of an incarnation that its process announced."""
+        self._known[name] = max(boot, self._known.get(name, 0))
+
+    def link_to(self, node: NodeId) -> Link:
+        """The link to a node, made and dialled from now on if there is none."""
+        link = self._links.get(node.name)
+        if link is None:
+            link = self._links[node.name] = Link(self, node)
+        elif not link.open and node.port:
+            link.peer = NodeId(node.name, node.host, node.port, link.peer.incarnation)
+        link.want()
+        return link
+
+    async def forget(self, name: str, why: str) -> None:
+        """End the link to a node that left or was removed."""
+        if (link := self._links.pop(name, None)) is not None:
+            await link.forget(why)
+
+    def new_session(self) -> Session:
+        """Make a session object with a number never used before."""
+        return Session(next(self._sessions), self._bounds)
+
+    # -- listening
+
+    async def listen(self, host: str, port: int) -> int:
+        """Accept connections from now on; return the port. Raises `ListenError`."""
+        try:
+            self._listener = await self._network.listen(host, port, self._accepted)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise ListenError(f"cannot listen on {host}:{port}: {reason}; is another program there?") from error
+        return self._listener.port
+
+    def _accepted(self, stream: Stream) -> None:
+        self.counters["accepted"] += 1
+        self._unproven[stream] = None
+        if len(self._unproven) > self.config.unproven_limit:
+            self._evict_unproven()
+        self._tasks.spawn(self._serve(stream), "serve")
+
+    def _evict_unproven(self) -> None:
+        busiest = Counter(stream.remote for stream in self._unproven).most_common(1)[0][0]
+        oldest = next(stream for stream in self._unproven if stream.remote == busiest)
+        del self._unproven[oldest]
+        self.counters["evicted"] += 1
+        oldest.abort()
+
+    async def _serve(self, stream: Stream) -> None:
+        try:
+            proven = await self._respond(stream)
+        except ClusterError as error:
+            self.counters["refused"] += 1
+            logger.debug("connection from %s closed: %s", stream.remote, error)
+            await _close(stream)
+            return
+        except asyncio.CancelledError:
+            stream.abort()
+            raise
+        finally:
+            self._unproven.pop(stream, None)
+        await self._carry(stream, proven)
+
+    async def _respond(self, stream: Stream) -> Proven:
+        config = self.config
+        machine = Responder(
+            self.me,
+            self._keys,
+            entropy(NONCE_SIZE),
+            now=now(),
+            timeout=config.proof_timeout,
+            whole=config.handshake_timeout,
+        )
+        return await respond(stream, machine, self._judge)
+
+    async def _judge(self, caller: Party) -> Judged:
+        alive = caller.role is Role.NODE and await self._other_boot_alive(caller)
+        link = self._links.get(caller.name) if caller.role is Role.NODE else None
+        challenged = link.challenged_at if link is not None and not link.open else None
+        here = Here(
+            me=self.me,
+            known_boot=self.known_boot(caller.name) if caller.role is Role.NODE else 0,
+            other_boot_alive=alive,
+            dialling_it=challenged is not None and now() - challenged < _CROSSING,
+            leaving=self.leaving,
+            full=len(self._links) + len(self._clients) >= self.config.link_limit and link is None,
+        )
+        status = judge(caller, here)
+        if status is Status.ACCEPT and caller.role is Role.NODE:
+            self.learn_boot(caller.name, caller.boot)
+        return Judged(status, here.known_boot if status is Status.OLD_BOOT else self.me.boot)
+
+    async def _other_boot_alive(self, caller: Party) -> bool:
+        link = self._links.get(caller.name)
+        if link is None or not link.open or link.peer.incarnation == caller.boot:
+            return False
+        return await link.alive(_PROBE_TIMEOUT)
+
+    async def _carry(self, stream: Stream, proven: Proven) -> None:
+        peer = proven.peer
+        if peer.role is Role.CLIENT:
+            await self._carry_client(stream, proven)
+            return
+        link = self._links.get(peer.name)
+        if link is None:
+            link = self._links[peer.name] = Link(self, NodeId(peer.name, stream.remote, 0, peer.boot))
+        await link.carry(stream, proven, dialled=False)
+
+    async def _carry_client(self, stream: Stream, proven: Proven) -> None:
+        peer = proven.peer
+        key = (peer.name, peer.boot)
+        link = self._clients.get(key)
+        if link is None:
+            link = self._clients[key] = Link(self, NodeId(peer.name, stream.remote, 0, peer.boot), Role.CLIENT)
+        await link.carry(stream, proven, dialled=False)
+        if not link.open and self._clients.get(key) is link:
+            del self._clients[key]
+            await link.forget("gone")
+
+    # -- dialling
+
+    async def dial(
+        self, host: str, port: int, expected: str | None, challenged: Callable[[], None] = lambda: None
+    ) -> tuple[Stream, Proven]:
+        """Open and prove a connection; raises `OSError` or the `JoinError` that says why not."""
+        try:
+            async with asyncio.timeout(self.config.connect_timeout):
+                stream = await self._network.connect(host, port)
+        except TimeoutError:
+            raise TimeoutError(f"no answer within {self.config.connect_timeout:g} s") from None
+        machine = Initiator(
+            self.me,
+            self._keys[0],
+            entropy(NONCE_SIZE),
+            expected=expected,
+            known_boot=self.known_boot,
+            now=now(),
+            timeout=self.config.handshake_timeout,
+        )
+        try:
+            proven = await initiate(stream, machine, self.me, challenged)
+        except ClusterError:
+            await _close(stream)
+            raise
+        except BaseException:
+            stream.abort()
+            raise
+        self.learn_boot(proven.peer.name, proven.peer.boot)
+        return stream, proven
+
+    async def dial_seed(self, host: str, port: int, name: str | None = None) -> Link:
+        """Dial an address whose node need not be known by name; return the link, open or opening."""
+        stream, proven = await self.dial(host, port, name)
+        peer = proven.peer
+        link = self._links.get(peer.name)
+        if link is None:
+            link = self._links[peer.name] = Link(self, NodeId(peer.name, host, port, peer.boot))
+        self._tasks.spawn(link.carry(stream, proven, dialled=True), f"seed/{peer.name}")
+        return link
+
+    # -- the end
+
+    async def part_all(self, reason: Reason, deadline: float) -> None:
+        """Say goodbye to all nodes, and forget their links."""
+        links = list(self._links.values())
+        await asyncio.gather(*(link.part(reason, deadline) for link in links))
+        for link in links:
+            if self._links.get(link.peer.name) is link:
+                del self._links[link.peer.name]
+
+    async def aclose(self, reason: Reason, deadline: float) -> None:
+        """Stop accepting, say goodbye to all, and end every task."""
+        self.leaving = True
+        if self._listener is not None:
+            await self._listener.aclose()
+        await self.part_all(reason, deadline)
+        clients = list(self._clients.values())
+        await asyncio.gather(*(link.part(reason, deadline) for link in clients))
+        self._clients.clear()
+        for stream in self._unproven:
+            stream.abort()
+        await self._tasks.aclose()
+
+
+async def _close(stream: Stream) -> None:
+    """Close after a refusal: what was written may still go out, for a second."""
+    try:
+        async with asyncio.timeout(1.0):
+            await stream.aclose()
+    except TimeoutError:
+        stream.abort()
