@@ -1,0 +1,1 @@
+"""Names, mailboxes, calls that wait, and the way of a message here or to a link."""

@@ -1,0 +1,97 @@
+"""Exceptions across nodes: told by type name, arguments and text, rebuilt without pickle.
+
+A builtin exception is rebuilt by its constructor. Another one is rebuilt without
+calling ``__init__``, and only when its module is already imported here: nothing
+that comes off the wire is ever imported or executed. Everything else arrives as
+`RemoteError`. The cause of each is a `RemoteTraceback` with the text of the other
+side's traceback.
+"""
+
+import builtins
+import sys
+import traceback
+from typing import Any
+
+from clusterkit.core.payload import PayloadError, decode, encode
+from clusterkit.errors import RemoteError, UnsupportedPayload
+
+_TEXT_LIMIT = 16 << 10
+_ALWAYS_REMOTE = (StopIteration, StopAsyncIteration)  # a future refuses the one, a coroutine the other
+
+
+class RemoteTraceback(Exception):
+    """The traceback of the other side, as text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"\n{self.text}"
+
+
+def pack_exception(error: BaseException) -> bytes:
+    """Tell an exception in msgpack; never raises."""
+    kind = type(error)
+    told: dict[str, Any] = {
+        "type": f"{kind.__module__}:{kind.__qualname__}",
+        "text": _short(str(error)),
+        "traceback": _short("".join(traceback.format_exception(error))),
+    }
+    told["attrs"] = {name: value for name, value in vars(error).items() if _crosses(value)}
+    if _crosses(args := list(error.args)):
+        told["args"] = args
+    return encode(told)
+
+
+def _crosses(value: Any) -> bool:
+    try:
+        encode(value)
+    except UnsupportedPayload:
+        return False
+    return True
+
+
+def _short(text: str) -> str:
+    """Keep the end, where the error is, and make it packable."""
+    return text.encode("utf-8", "replace")[-_TEXT_LIMIT:].decode("utf-8", "replace")
+
+
+def unpack_exception(payload: bytes) -> Exception:
+    """Rebuild an exception; raises nothing, whatever the bytes are."""
+    try:
+        told = decode(payload)
+        type_name, text, trace = str(told["type"]), str(told["text"]), str(told["traceback"])
+    except (PayloadError, KeyError, TypeError):
+        return RemoteError("unknown", "an error that cannot be read")
+    error = _rebuild(type_name, told) or RemoteError(type_name.partition(":")[2] or type_name, text, trace)
+    error.__cause__ = RemoteTraceback(trace)
+    return error
+
+
+def _rebuild(type_name: str, told: dict[str, Any]) -> Exception | None:
+    kind = _find_type(type_name)
+    args, attributes = told.get("args"), told.get("attrs")
+    if kind is None or not isinstance(args, list) or not isinstance(attributes, dict):
+        return None
+    try:
+        if kind.__module__ == builtins.__name__:
+            error = kind(*args)
+        else:
+            error = kind.__new__(kind, *args)
+            error.args = tuple(args)
+        for name, value in attributes.items():
+            setattr(error, name, value)
+    except Exception:  # noqa: BLE001 - a foreign constructor may raise anything
+        return None
+    return error
+
+
+def _find_type(type_name: str) -> type[Exception] | None:
+    module_name, _, path = type_name.partition(":")
+    found: Any = sys.modules.get(module_name)
+    for part in path.split("."):
+        found = vars(found).get(part) if hasattr(found, "__dict__") else None
+    if not isinstance(found, type) or not issubclass(found, Exception) or issubclass(found, _ALWAYS_REMOTE):
+        return None
+    return found

@@ -1,0 +1,201 @@
+"""What comes up from the links: messages to mailboxes and calls, and the end of peers.
+
+The one gate behind the handshake. Rules: a reply is taken only from the peer that
+was asked; a client reaches the command server and nothing else; a message of no
+known shape breaks the protocol, a payload that cannot be read only its own call.
+"""
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgpack
+
+from clusterkit.core.channel import Reason
+from clusterkit.core.handshake import Role
+from clusterkit.core.messages import Code, check
+from clusterkit.core.payload import PayloadError, decode
+from clusterkit.core.session import Fate, Lane, Outgoing
+from clusterkit.errors import CallError, Executed, JoinError
+from clusterkit.kernel.calls import Call
+from clusterkit.kernel.faults import unpack_exception
+from clusterkit.kernel.mailbox import From, Letter, Op
+from clusterkit.transport.link import Link
+
+if TYPE_CHECKING:
+    from clusterkit.kernel.kernel import Kernel
+
+COMMAND_SERVER = "clusterkit.command"  # the one actor that a client reaches
+_RING, _CALL, _CAST, _INFO, _REPLY, _ERROR = range(6)
+
+
+class RingDoor(Protocol):
+    """What the ring is told."""
+
+    def link_opened(self, link: Link) -> None:
+        """A link to a node opened."""
+
+    def ring_message(self, link: Link, payload: bytes) -> None:
+        """Membership news came; a payload that is none raises `ProtocolError`."""
+
+    def link_down(self, link: Link, why: str) -> None:
+        """A node cannot be reached."""
+
+    def link_parted(self, link: Link, reason: Reason) -> None:
+        """A node said goodbye."""
+
+    def link_refused(self, link: Link, error: JoinError) -> None:
+        """A node will not have us."""
+
+
+class Inbound:
+    """The upward side of a kernel."""
+
+    def __init__(self, kernel: "Kernel") -> None:
+        self.ring: RingDoor | None = None
+        self._kernel = kernel
+
+    # -- messages
+
+    def delivered(self, link: Link, messages: list[Any]) -> None:
+        """Take a batch off the wire; raises `ProtocolError` at the first that is no message."""
+        waiting = link.waiting
+        for message in messages:
+            try:
+                op = message[0]
+                if op == _REPLY:
+                    _, number, payload = message
+                    call = waiting.pop(number, None)
+                    if call is None:
+                        check(message)
+                        self._kernel.counters["late_replies"] += 1
+                    elif type(payload) is bytes:
+                        call.finish((True, True, payload))
+                    else:
+                        check(message)
+                elif op == _CALL:
+                    self._call(link, message)
+                else:
+                    check(message)
+                    self._other(link, message)
+            except (TypeError, ValueError, IndexError, KeyError):
+                check(message)
+                raise
+
+    def _call(self, link: Link, message: list[Any]) -> None:
+        kernel = self._kernel
+        kwargs: Any = None
+        if len(message) == 6:
+            _, number, to, handler, ttl, args = message
+        else:
+            _, number, to, handler, ttl, args, kwargs = message
+        if not (type(args) is bytes and type(handler) is str and (kwargs is None or type(kwargs) is bytes)):
+            raise TypeError(message)
+        frm = From(link.peer, kernel.loop.time() + ttl / 1000, link, number, link.session, True)
+        mailbox = kernel.find(to)
+        if link.role is Role.CLIENT and to != COMMAND_SERVER:
+            kernel.fail(frm, Code.FORBIDDEN, f"a client reaches {COMMAND_SERVER} alone, not {to!r}", maybe=False)
+        elif mailbox is None:
+            kernel.fail(frm, Code.NO_SERVER, f"no server {to!r} runs on {kernel.id.name}", maybe=False)
+        elif not mailbox.put(Letter(Op.CALL, handler, args, kwargs, frm, True)):
+            kernel.fail(frm, Code.MAILBOX_FULL, mailbox.full_text, maybe=False)
+
+    def _other(self, link: Link, message: list[Any]) -> None:
+        op = message[0]
+        if op == _CAST:
+            kwargs = message[4] if len(message) == 5 else None
+            self._cast(link, message[1], Letter(Op.CAST, message[2], message[3], kwargs, self._from(link), True))
+        elif op == _INFO:
+            self._cast(link, message[1], Letter(Op.INFO, "info", message[2], None, self._from(link), True))
+        elif op == _ERROR:
+            self._error(link, message)
+        elif op == _RING and self.ring is not None and link.role is Role.NODE:
+            self.ring.ring_message(link, message[1])
+
+    @staticmethod
+    def _from(link: Link) -> From:
+        return From(link.peer, None, link, 0, link.session, False)
+
+    def _cast(self, link: Link, to: str | int, letter: Letter) -> None:
+        kernel = self._kernel
+        mailbox = kernel.find(to) if link.role is Role.NODE else None
+        if mailbox is None:
+            reason = f"no server {to!r}, for a message from {link.peer.name}"
+            kernel.dead(kernel.id, f"{to}.{letter.handler}", reason, "no")
+        elif not mailbox.put(letter):
+            reason = f"{mailbox.full_text}, for a message from {link.peer.name}"
+            kernel.dead(kernel.id, f"{to}.{letter.handler}", reason, "no")
+
+    def _error(self, link: Link, message: list[Any]) -> None:
+        _, number, code, maybe, payload = message
+        call: Call | None = link.waiting.pop(number, None)
+        if call is None:
+            self._kernel.counters["late_replies"] += 1
+        elif code == Code.RAISED:
+            error = unpack_exception(payload)
+            if isinstance(error, CallError):
+                error.executed = "maybe"  # it tells of another call, which this handler made
+            call.fail(error)
+        else:
+            call.fail(call.refusal(code, _text(payload, code), link.peer, maybe=maybe))
+
+    # -- peers
+
+    def opened(self, link: Link) -> None:
+        """Pass on: a link opened."""
+        if self.ring is not None and link.role is Role.NODE:
+            self.ring.link_opened(link)
+
+    def session_ended(self, link: Link, written: list[Outgoing], queued: list[Outgoing], why: str) -> None:
+        """End the calls of the session, and report what nobody waits for."""
+        never = {id(message) for message in queued}
+        for call in list(link.waiting.values()):
+            if id(call.outgoing) in never:
+                call.lose(why, never_sent=True)
+            elif call.outgoing is None or call.outgoing.fate != Fate.QUEUED:
+                call.lose(why, never_sent=False)
+        self._report(link, written, why, "maybe")
+        self._report(link, queued, why, "no")
+
+    def too_large(self, link: Link, messages: list[Outgoing]) -> None:
+        """Fail messages that were queued before the peer said how much it takes."""
+        for message in messages:
+            if isinstance(call := message.owner, Call):
+                link.waiting.pop(call.number, None)
+                call.fail(self._kernel.too_large(link, len(message.body), call.address, call.handler))
+        self._report(link, messages, f"over the {link.most_body} bytes that the peer takes", "no")
+
+    def down(self, link: Link, why: str) -> None:
+        """End the calls that wait for a peer that is down."""
+        for call in list(link.waiting.values()):
+            call.lose(why, never_sent=call.withdraw())
+        if self.ring is not None and link.role is Role.NODE:
+            self.ring.link_down(link, why)
+
+    def parted(self, link: Link, reason: Reason) -> None:
+        """Pass on: a node said goodbye."""
+        if self.ring is not None and link.role is Role.NODE:
+            self.ring.link_parted(link, reason)
+
+    def refused(self, link: Link, error: JoinError) -> None:
+        """Pass on: a node will not have us."""
+        if self.ring is not None:
+            self.ring.link_refused(link, error)
+
+    def _report(self, link: Link, messages: list[Outgoing], why: str, executed: Executed) -> None:
+        for message in messages:
+            if message.owner is None and message.lane != Lane.CONTROL:
+                self._kernel.dead(link.peer, _target_of(message.body), why, executed)
+
+
+def _text(payload: bytes, code: str) -> str:
+    try:
+        return str(decode(payload))
+    except PayloadError:
+        return code
+
+
+def _target_of(body: bytes) -> str:
+    """Where a message of our own was going; read again, so that sending need not note it."""
+    fields = msgpack.unpackb(body)
+    if fields[0] in (_REPLY, _ERROR):
+        return "reply"
+    return f"{fields[1]}.{fields[2] if fields[0] == _CAST else 'info'}"

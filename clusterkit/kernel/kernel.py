@@ -1,0 +1,320 @@
+"""The kernel: names to mailboxes, calls to their replies, messages here or to a link.
+
+One way for local and remote: who sends does not care where the receiver is. Local
+payloads pass by reference and count as given away; remote ones are packed here and
+unpacked at the receiver's door.
+
+Rules: a call ends in a value, a typed error, or at its deadline; a reply goes into
+the session that asked, and no other; what cannot be delivered is a dead letter,
+never silence. What comes from the links is in `clusterkit.kernel.inbound`.
+"""
+
+import asyncio
+import logging
+from asyncio import get_running_loop
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
+from typing import Any, NoReturn
+
+from clusterkit.config import Config
+from clusterkit.core.channel import Reason
+from clusterkit.core.handshake import Party
+from clusterkit.core.identity import NodeId, draw_incarnation
+from clusterkit.core.messages import Code, pack_call, pack_cast, pack_error, pack_info, pack_reply, pack_ring
+from clusterkit.core.payload import PayloadError, decode, encode
+from clusterkit.core.session import Lane, Outgoing
+from clusterkit.errors import (
+    CallError,
+    Executed,
+    LinkFull,
+    MailboxFull,
+    MessageTooLarge,
+    NameInUse,
+    NodeDown,
+    NoSuchServer,
+    RemoteError,
+    UsageError,
+)
+from clusterkit.kernel.address import Address, DeadLetter
+from clusterkit.kernel.calls import Call, Waiting
+from clusterkit.kernel.faults import pack_exception
+from clusterkit.kernel.inbound import Inbound
+from clusterkit.kernel.mailbox import From, Letter, Mailbox, Op
+from clusterkit.runtime import entropy, wall_time
+from clusterkit.transport.base import Network
+from clusterkit.transport.link import Link
+from clusterkit.transport.links import Links
+
+logger = logging.getLogger("clusterkit.kernel")
+
+_RENEW_TIMEOUT = 2.0
+# Plain ints on the path of every message: an enum's attribute costs 100 ns.
+_REPLY_LANE, _REQUEST_LANE, _CONTROL_LANE = int(Lane.REPLY), int(Lane.REQUEST), int(Lane.CONTROL)
+
+
+def new_incarnation(after: int = 0) -> int:
+    """Draw the incarnation of a run that begins now."""
+    return draw_incarnation(int(wall_time() * 1000), int.from_bytes(entropy(4), "big"), after)
+
+
+class Kernel:
+    """The message router of one node or client. It belongs to the loop it was made on."""
+
+    def __init__(self, me: NodeId, party: Party, keys: tuple[bytes, ...], network: Network, config: Config) -> None:
+        self.id = me
+        self.config = config
+        self.loop = get_running_loop()
+        self.inbound = Inbound(self)
+        self.links = Links(party, keys, network, config, self.inbound)
+        self.counters: Counter[str] = Counter()
+        self.on_dead_letter: list[Callable[[DeadLetter], None]] = []
+        self.closed = False
+        self.find: Callable[[str | int], Mailbox | None]
+        self._boxes: dict[str | int, Mailbox] = {}
+        self.find = self._boxes.get  # the mailbox of a name or serial on this node
+        self._serials = count(1)
+        self._numbers = count(1)
+        self._waiting = Waiting(me, self.loop)
+
+    # -- names
+
+    def register(self, name: str | None, limit: int) -> Mailbox:
+        """Make a mailbox; raises `NameInUse`."""
+        if name is not None and name in self._boxes:
+            raise NameInUse(f"an actor named {name!r} runs on {self.id.name}: stop it first, or take another name")
+        mailbox = Mailbox(next(self._serials), name, limit)
+        self._boxes[mailbox.serial] = mailbox
+        if name is not None:
+            self._boxes[name] = mailbox
+        return mailbox
+
+    def unregister(self, mailbox: Mailbox) -> None:
+        """Close a mailbox: what waits in it is answered, or a dead letter."""
+        self._boxes.pop(mailbox.serial, None)
+        if mailbox.name is not None and self._boxes.get(mailbox.name) is mailbox:
+            del self._boxes[mailbox.name]
+        for letter in mailbox.close():
+            text = f"{mailbox.shown} stopped before it took {letter.handler!r}"
+            if letter.frm.expects_reply:
+                self.fail(letter.frm, Code.SERVER_DOWN, text, maybe=False)
+            elif letter.op is not Op.STOP:
+                self.dead(self.id, f"{mailbox.shown}.{letter.handler}", text, "no")
+
+    # -- calls
+
+    async def call(
+        self, address: Address, handler: str, args: tuple[Any, ...], kwargs: dict[str, Any], timeout: float
+    ) -> Any:
+        """Ask a server, here or elsewhere, and return its answer.
+
+        Raises what the handler raised, or a `CallError`; never waits longer than
+        ``timeout`` seconds.
+        """
+        loop = self.loop
+        if self.closed or get_running_loop() is not loop:
+            self._misused()
+        future = loop.create_future()
+        call = Call(address, handler, future)
+        deadline = loop.time() + timeout
+        if address.node is None:
+            self._call_here(call, args, kwargs, deadline)
+        elif (unsent := self._call_there(call, address.node, args, kwargs, timeout)) is not None:
+            await self._wait_for_room(unsent, call, deadline)
+        self._waiting.add(call, deadline)
+        try:
+            packed, ok, value = await future
+        except asyncio.CancelledError:
+            call.withdraw()  # nobody waits any more
+            call.finish((False, False, None))
+            raise
+        if not ok:
+            raise value
+        return self._unpack_reply(call, value) if packed else value
+
+    def _unpack_reply(self, call: Call, payload: bytes) -> Any:
+        try:
+            return decode(payload)
+        except PayloadError as error:
+            raise RemoteError("PayloadError", f"the reply of {call.address} cannot be read: {error}") from None
+
+    def _misused(self) -> NoReturn:
+        if self.closed:
+            raise UsageError(f"node {self.id.name} is closed")
+        raise UsageError(f"node {self.id.name} runs on another event loop: call it from there")
+
+    def _call_here(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any], deadline: float) -> None:
+        frm = From(self.id, deadline, None, 0, call, True)
+        self._put_here(call.address, Letter(Op.CALL, call.handler, args, kwargs, frm, False))
+
+    def _put_here(self, address: Address, letter: Letter) -> None:
+        mailbox = self.find(address.to)
+        target = f"{address.to}.{letter.handler}"
+        if mailbox is None:
+            raise NoSuchServer(f"no server {address} runs on {self.id.name}", node=self.id, target=target)
+        if not mailbox.put(letter):
+            raise MailboxFull(mailbox.full_text, node=self.id, target=target)
+
+    def _call_there(
+        self, call: Call, node: NodeId, args: tuple[Any, ...], kwargs: dict[str, Any], ttl: float
+    ) -> Outgoing | None:
+        """Queue a request; return it when the outbox has no room for it now."""
+        address, handler = call.address, call.handler
+        link = call.link = self._link_to(address, node, handler)
+        if link.down:
+            raise call.node_down(link.why, "no")
+        number = call.number = next(self._numbers)
+        packed = encode(kwargs, "kwargs") if kwargs else None
+        body = pack_call(number, address.to, handler, ttl, encode(args), packed)
+        if len(body) > link.most_body:
+            raise self.too_large(link, len(body), address, handler)
+        outgoing = call.outgoing = Outgoing(body, _REQUEST_LANE, call)
+        if not link.send(outgoing):
+            return outgoing
+        link.waiting[number] = call
+        return None
+
+    def too_large(self, link: Link, size: int, address: Address, handler: str) -> MessageTooLarge:
+        """Make the error for a message over the peer's limit."""
+        text = f"a message of {size} bytes to {address}: {link.most_body} are the most"
+        return MessageTooLarge(text, node=link.peer, target=f"{address.to}.{handler}")
+
+    async def _wait_for_room(self, outgoing: Outgoing, call: Call, deadline: float) -> None:
+        """Queue a message when the full outbox has room again; raises `LinkFull` at the deadline."""
+        link = call.link
+        assert link is not None
+        while not link.send(outgoing):
+            if link.down and call.number:
+                raise call.node_down(link.why, "no")
+            if not await link.room(deadline):
+                held = f"{len(link.session)} messages, {link.session.size} bytes"
+                text = f"the outbox to {link.peer.name} stayed full ({held}): {call.address}, {call.handler!r}"
+                raise LinkFull(text, node=link.peer, target=call.target)
+        if call.number:
+            link.waiting[call.number] = call
+
+    def _link_to(self, address: Address, node: NodeId, handler: str) -> Link:
+        link = self.links.get(node.name)
+        if link is not None and not (address.pinned and node.incarnation != link.peer.incarnation):
+            return link
+        target = f"{address.to}.{handler}"
+        if link is not None:
+            text = f"{address} belongs to an earlier incarnation of {node.name}"
+            raise NodeDown(text, node=node, target=target, reason="restarted")
+        known = ", ".join(sorted(each.peer.name for each in self.links)) or "none"
+        raise NodeDown(
+            f"no node {node.name!r} is known here (known: {known})", node=node, target=target, reason="unknown"
+        )
+
+    # -- casts and infos
+
+    async def cast(
+        self, address: Address, handler: str, args: tuple[Any, ...], kwargs: dict[str, Any], timeout: float
+    ) -> None:
+        """Send without an answer; returns when the mailbox here or the outbox has taken it."""
+        if self.closed or get_running_loop() is not self.loop:
+            self._misused()
+        if address.node is None:
+            frm = From(self.id, None, None, 0, None, False)
+            self._put_here(address, Letter(Op.CAST, handler, args, kwargs, frm, False))
+            return
+        body = pack_cast(address.to, handler, encode(args), encode(kwargs, "kwargs") if kwargs else None)
+        await self._send_there(address, address.node, handler, body, timeout)
+
+    async def info(self, address: Address, value: Any, timeout: float) -> None:
+        """Send a value to ``handle_info``; promises what `cast` does."""
+        if self.closed or get_running_loop() is not self.loop:
+            self._misused()
+        if address.node is None:
+            frm = From(self.id, None, None, 0, None, False)
+            self._put_here(address, Letter(Op.INFO, "info", (value,), {}, frm, False))
+            return
+        await self._send_there(address, address.node, "info", pack_info(address.to, encode(value, "info")), timeout)
+
+    async def _send_there(self, address: Address, node: NodeId, handler: str, body: bytes, timeout: float) -> None:
+        link = self._link_to(address, node, handler)
+        if len(body) > link.most_body:
+            raise self.too_large(link, len(body), address, handler)
+        outgoing = Outgoing(body, _REQUEST_LANE, None, not address.pinned)
+        if not link.send(outgoing):
+            call = Call(address, handler, self.loop.create_future())
+            call.link = link
+            await self._wait_for_room(outgoing, call, self.loop.time() + timeout)
+
+    # -- replies
+
+    def reply(self, frm: From, value: Any) -> None:
+        """Answer a call; a second answer, or one that nobody waits for, is dropped.
+
+        Raises `UnsupportedPayload` or `MessageTooLarge`, and the call still waits.
+        """
+        if not frm.expects_reply:
+            return
+        link = frm._link
+        if link is None:
+            frm.expects_reply = False
+            frm._waiting.finish((False, True, value))
+            return
+        body = pack_reply(frm._number, encode(value, "reply"))
+        if len(body) > link.most_body:
+            raise MessageTooLarge(f"a reply of {len(body)} bytes: {link.most_body} are the most", node=frm.peer)
+        frm.expects_reply = False
+        self._send_back(frm, body)
+
+    def fail(self, frm: From, code: Code, error: BaseException | str, *, maybe: bool) -> None:
+        """End a call with an error."""
+        if not frm.expects_reply:
+            return
+        frm.expects_reply = False
+        if frm._link is None:
+            frm._waiting.fail(self._error_here(frm._waiting, code, error, maybe=maybe))
+            return
+        payload = pack_exception(error) if isinstance(error, BaseException) else encode(error)
+        self._send_back(frm, pack_error(frm._number, code, payload, maybe=maybe))
+
+    def _send_back(self, frm: From, body: bytes) -> None:
+        link = frm._link
+        if link.session is not frm._waiting or not link.send(Outgoing(body, _REPLY_LANE)):
+            self.dead(frm.peer, "reply", "the session that asked has ended, or its outbox is full", "maybe")
+
+    def _error_here(self, call: Call, code: Code, error: BaseException | str, *, maybe: bool) -> BaseException:
+        if not isinstance(error, Exception):
+            return call.refusal(code, str(error), self.id, maybe=maybe)
+        if isinstance(error, StopIteration | StopAsyncIteration):
+            return RemoteError(type(error).__name__, str(error))  # neither may leave a coroutine
+        if isinstance(error, CallError):
+            error.executed = "maybe"  # it tells of another call, which this handler made
+        return error
+
+    # -- dead letters
+
+    def dead(self, node: NodeId, target: str, reason: str, executed: Executed) -> None:
+        """Count and tell of a message that reached nobody."""
+        self.counters["dead_letters"] += 1
+        logger.debug("dead letter for %s on %s: %s", target, node.name, reason)
+        for told in self.on_dead_letter:
+            told(DeadLetter(node, target, reason, executed))
+
+    # -- the ring, and the end
+
+    def send_ring(self, link: Link, payload: bytes) -> None:
+        """Send membership news while the link is open; otherwise it is discarded, and told anew at the next open."""
+        if link.open:
+            link.send(Outgoing(pack_ring(payload), _CONTROL_LANE))
+
+    def set_port(self, port: int) -> None:
+        """Take the port that was bound where 0 was asked for."""
+        self.id = replace(self.id, port=port)
+
+    async def renew(self, after: int = 0) -> None:
+        """Become another incarnation, greater than ``after``: all links and sessions end first, actors live on."""
+        await self.links.part_all(Reason.LEAVE, self.loop.time() + _RENEW_TIMEOUT)
+        self.id = self.id.with_incarnation(new_incarnation(max(after, self.id.incarnation)))
+        self.links.me = replace(self.links.me, boot=self.id.incarnation)
+
+    async def aclose(self, reason: Reason, deadline: float) -> None:
+        """Say goodbye to all peers and end what still waits."""
+        await self.links.aclose(reason, deadline)
+        self.closed = True
+        self._waiting.close(UsageError(f"node {self.id.name} was closed while the call waited"))
