@@ -1,0 +1,1 @@
+"""GenServer actors, their handlers and the references to them."""

@@ -1,0 +1,238 @@
+"""A running actor: one task that takes letters from a mailbox and runs handlers.
+
+Who raised what, and what follows (docs/architecture.md, "Who handles a message"):
+a call handler's error goes to the caller; an error in any other handler stops the
+actor; `SystemExit` and its like never reach a caller.
+"""
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from clusterkit.actors.gen_server import NOREPLY, GenServer, NoReply, _NotHandled
+from clusterkit.actors.handlers import Handler
+from clusterkit.core.messages import Code
+from clusterkit.core.payload import PayloadError, decode
+from clusterkit.errors import ClusterError, UsageError
+from clusterkit.kernel.kernel import Kernel
+from clusterkit.kernel.mailbox import From, Letter, Mailbox, Op
+
+logger = logging.getLogger("clusterkit.actors")
+
+
+class _Stop(Exception):
+    """The actor ends; ``reason`` is what `terminate` is told."""
+
+    def __init__(self, reason: object) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Process:
+    """One life of one actor."""
+
+    def __init__(
+        self, actor: GenServer, kernel: Kernel, node: Any, name: str | None, ended: Callable[["Process"], None]
+    ) -> None:
+        if actor._process is not None:  # noqa: SLF001 - the runtime's own marks
+            raise UsageError(f"this {type(actor).__name__} runs already: an actor object has one life at a time")
+        self.actor = actor
+        self.node = node
+        self.ref: Any = None
+        self.current: From | None = None
+        self.mailbox: Mailbox = kernel.register(name, actor.mailbox_limit or kernel.config.mailbox)
+        self.task: asyncio.Task[None] | None = None
+        self._kernel = kernel
+        self._handlers = type(actor).__handlers__
+        self._open: dict[From, None] = {}  # calls left open with NoReply
+        self._ended = ended
+        actor._process = self  # noqa: SLF001 - the runtime's own marks
+
+    # -- life
+
+    async def run(self, started: asyncio.Future[None]) -> None:
+        """Live: init, letters one by one, terminate."""
+        reason: object = "shutdown"
+        try:
+            if await self._init(started):
+                reason = await self._serve()
+        except asyncio.CancelledError:
+            reason = "killed"
+            raise
+        finally:
+            self._close(reason)
+
+    async def _init(self, started: asyncio.Future[None]) -> bool:
+        try:
+            await self.actor.init()
+        except BaseException as error:
+            if not started.done():
+                started.set_exception(_wrapped(error))
+            if not isinstance(error, Exception):
+                raise
+            return False
+        if not started.done():
+            started.set_result(None)
+        return True
+
+    async def _serve(self) -> object:
+        reason: object
+        take, get = self._take, self.mailbox.get
+        try:
+            while True:
+                await take(await get())
+        except _Stop as stop:
+            reason = stop.reason
+        except Exception as error:
+            logger.error("actor %s of %s stops: %r", self.mailbox.shown, self._kernel.id.name, error, exc_info=error)
+            reason = error
+        self.current = None
+        try:
+            await self.actor.terminate(reason)
+        except Exception as error:
+            logger.error("terminate of %s failed: %r", self.mailbox.shown, error, exc_info=error)
+        return reason
+
+    def _close(self, reason: object) -> None:
+        self.actor._process = None  # noqa: SLF001 - the runtime's own marks
+        text = f"{self.mailbox.shown} stopped ({reason if isinstance(reason, str) else type(reason).__name__})"
+        if self.current is not None:
+            self._kernel.fail(self.current, Code.SERVER_DOWN, text, maybe=True)
+        for frm in self._open:
+            self._kernel.fail(frm, Code.SERVER_DOWN, text, maybe=True)
+        self._open.clear()
+        self._kernel.unregister(self.mailbox)
+        self._ended(self)
+
+    def stop(self, reason: object) -> None:
+        """Stop after the handler that runs now."""
+        frm = From(self._kernel.id, None, None, 0, None, False)
+        self.mailbox.put_system(Letter(Op.STOP, "stop", (reason,), None, frm, False))
+
+    # -- letters
+
+    async def _take(self, letter: Letter) -> None:
+        op, name, args, kwargs, frm, packed = letter
+        if op is Op.CALL:
+            if self._nobody_waits(frm):
+                return
+            self.current = frm
+            await self._call(name, args, kwargs, frm, packed)
+            self.current = None
+        elif op is Op.STOP:
+            raise _Stop(args[0])
+        else:
+            self.current = frm
+            await self._other(letter)
+            self.current = None
+
+    def _nobody_waits(self, frm: From) -> bool:
+        """Whether the caller gave up already; a request past its deadline is not started."""
+        call = frm._waiting  # noqa: SLF001 - the runtime's own marks
+        if frm._link is None:  # noqa: SLF001 - the runtime's own marks
+            call.started = True
+            return bool(call.future.done())
+        return frm.deadline is not None and frm.deadline < self._kernel.loop.time()
+
+    async def _call(self, name: str, args: Any, kwargs: Any, frm: From, packed: bool) -> None:
+        try:
+            if packed:
+                args, kwargs = _unpack(args, kwargs)
+            handler = self._handlers.get(name)
+            if handler is None or handler.kind == "cast":
+                value = await self.actor.handle_call(_request(name, args, kwargs), frm)
+            else:
+                if handler.kind == "on":
+                    args = _event_arguments(handler, name, args, kwargs, frm)
+                value = getattr(self.actor, handler.attribute)(*args, **kwargs)
+                if handler.is_async:
+                    value = await value
+            if value is NOREPLY:
+                raise NoReply
+            self._kernel.reply(frm, value)
+        except NoReply:
+            if frm.expects_reply:
+                self._open[frm] = None
+        except _NotHandled:
+            self._kernel.fail(frm, Code.NO_METHOD, self._no_handler(name), maybe=False)
+        except _BadArguments as error:
+            self._kernel.fail(frm, Code.BAD_ARGUMENTS, str(error), maybe=False)
+        except Exception as error:  # noqa: BLE001 - the caller's to handle
+            self._kernel.fail(frm, Code.RAISED, error, maybe=True)
+
+    def _no_handler(self, name: str) -> str:
+        exported = ", ".join(sorted(self._handlers)) or "none"
+        return f"{self.mailbox.shown} exports no handler {name!r}: it has {exported}"
+
+    async def _other(self, letter: Letter) -> None:
+        op, name, args, kwargs, frm, packed = letter
+        try:
+            if op is Op.INFO:
+                await self._awaited(self.actor.handle_info(decode(args) if packed else args[0]))
+                return
+            if packed:
+                args, kwargs = _unpack(args, kwargs)
+            handler = self._handlers.get(name)
+            if handler is None or handler.kind == "call":
+                await self._awaited(self.actor.handle_cast(_request(name, args, kwargs)))
+                return
+            if handler.kind == "on":
+                args = _event_arguments(handler, name, args, kwargs, frm)
+            await self._awaited(getattr(self.actor, handler.attribute)(*args, **kwargs))
+        except NoReply:
+            return
+        except (_NotHandled, _BadArguments, PayloadError) as error:
+            self._kernel.dead(
+                self._kernel.id, f"{self.mailbox.shown}.{name}", str(error) or "no handler takes it", "no"
+            )
+
+    @staticmethod
+    async def _awaited(value: Any) -> None:
+        if inspect.isawaitable(value):
+            await value
+
+    def reply(self, frm: From, value: Any) -> None:
+        """Answer a call; what cannot be packed is the caller's error too."""
+        self._open.pop(frm, None)
+        try:
+            self._kernel.reply(frm, value)
+        except ClusterError as error:
+            self._kernel.fail(frm, Code.RAISED, error, maybe=True)
+            raise
+
+
+class _BadArguments(TypeError):
+    """The arguments do not fit the handler: it was not started."""
+
+
+def _unpack(args: bytes, kwargs: bytes | None) -> tuple[Any, Any]:
+    try:
+        positional = decode(args)
+        named = decode(kwargs) if kwargs is not None else {}
+    except PayloadError as error:
+        raise _BadArguments(f"the arguments cannot be read: {error}") from None
+    if type(positional) is not list or type(named) is not dict:
+        raise _BadArguments("the arguments are no array and map")
+    return positional, named
+
+
+def _event_arguments(handler: Handler, name: str, args: Any, kwargs: Any, frm: From) -> Any:
+    if kwargs or len(args) > 1:
+        raise _BadArguments(f"event {name!r} takes one value, data")
+    data = args[0] if args else None
+    return (data, frm) if handler.takes_frm else (data,)
+
+
+def _request(name: str, args: Any, kwargs: Any) -> Any:
+    if kwargs or len(args) > 1:
+        raise _BadArguments(f"no handler is named {name!r}, and a request takes one value, data")
+    return (name, args[0]) if args else name
+
+
+def _wrapped(error: BaseException) -> Exception:
+    """A future takes no StopIteration, and its reader no SystemExit."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    return RuntimeError(f"init ended in {error!r}")

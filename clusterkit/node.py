@@ -1,0 +1,321 @@
+"""`Node`: one member of a cluster, as programs hold it. Wiring, no logic.
+
+The main path, for a reader: this file, then `actors/gen_server.py` and
+`actors/process.py` (what runs), `kernel/kernel.py` (where a message goes),
+`transport/link.py` (how it leaves) and `core/session.py` (what survives it).
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
+
+from clusterkit.actors.gen_server import GenServer
+from clusterkit.actors.process import Process
+from clusterkit.actors.ref import Ref
+from clusterkit.config import Config
+from clusterkit.core.channel import Reason
+from clusterkit.core.handshake import Party, prepare_cookies
+from clusterkit.core.identity import NodeId, check_name, parse_host_port
+from clusterkit.errors import ConfigError, NoSuchServer, UsageError
+from clusterkit.kernel.address import Address, DeadLetter
+from clusterkit.kernel.inbound import COMMAND_SERVER
+from clusterkit.kernel.kernel import Kernel, new_incarnation
+from clusterkit.ring.gossip_ring import GossipRing
+from clusterkit.runtime import Tasks, now, wait_for_signal
+from clusterkit.services.command import CommandServer
+from clusterkit.transport.base import Network
+from clusterkit.transport.tcp import TcpNetwork
+
+A = TypeVar("A", bound=GenServer)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_RESERVED = "clusterkit."
+
+
+@dataclass(frozen=True, slots=True)
+class Replies(Generic[R]):
+    """What came of a `Node.multicall` or `Node.abcast`: partial results are results."""
+
+    ok: Mapping[NodeId, R] = field(default_factory=dict)
+    failed: Mapping[NodeId, Exception] = field(default_factory=dict)
+
+
+class Node:
+    """One node: its address, its actors, its ring. Enter it with ``async with``.
+
+    ``address`` is ``"name@host:port"``, what others dial; port 0 takes a free one
+    (`id` tells). ``listen`` is ``"host:port"`` when the socket is bound elsewhere (0.0.0.0, a
+    container). ``cookie`` is the cluster's secret, at least 16 bytes, or up to four
+    (the first is dialled with, any is accepted); without it CLUSTERKIT_COOKIE is read.
+
+    Leaving the block leaves the ring, lets running handlers end, stops the actors and
+    closes; left with an exception it does so without waiting. A closed node stays closed.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        listen: str | None = None,
+        cookie: str | bytes | Sequence[str | bytes] | None = None,
+        config: Config | None = None,
+        network: Network | None = None,
+    ) -> None:
+        self._given = NodeId.parse(address)
+        self._listen = parse_host_port(listen) if listen is not None else (self._given.host, self._given.port)
+        self._keys = prepare_cookies(_cookie(cookie))
+        self._config = config or Config()
+        self._network = network or TcpNetwork()
+        self._kernel: Kernel | None = None
+        self._ring: GossipRing | None = None
+        self._tasks = Tasks(f"node/{self._given.name}")
+        self._processes: dict[int, Process] = {}
+
+    def __repr__(self) -> str:
+        kernel = self._kernel
+        state = "not started" if kernel is None else "closed" if kernel.closed else f"ring {self.ring.id!r}"
+        return f"<Node {self._given if kernel is None else kernel.id} {state}>"
+
+    # -- life
+
+    async def __aenter__(self) -> Self:
+        if self._kernel is not None:
+            raise UsageError(f"node {self._given.name} was started already: a Node has one life, make another")
+        me = self._given.with_incarnation(new_incarnation())
+        kernel = Kernel(me, Party(me.name, me.incarnation), self._keys, self._network, self._config)
+        self._kernel = kernel
+        self._ring = kernel.inbound.ring = GossipRing(kernel)
+        try:
+            await self._start_process(CommandServer(), COMMAND_SERVER)
+            port = await kernel.links.listen(*self._listen)
+        except BaseException:
+            await self._shut(Reason.STOP, 0.0)
+            raise
+        if not me.port:
+            kernel.set_port(port)
+            self._ring.renamed()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        await self.aclose(drain=kind is None)
+
+    async def aclose(self, *, drain: bool = True) -> None:
+        """Leave the ring, stop the actors, close. May be called twice.
+
+        With ``drain``, running handlers, mailboxes and unacknowledged messages get up to
+        `Config.drain_timeout` seconds together; without it half a second.
+        """
+        kernel = self._open_kernel()
+        if kernel.closed:
+            return
+        await self._shut(Reason.LEAVE if self.ring.id else Reason.STOP, self._config.drain_timeout if drain else 0.5)
+
+    async def _shut(self, reason: Reason, budget: float) -> None:
+        assert self._kernel is not None
+        assert self._ring is not None
+        deadline = now() + budget
+        self._kernel.links.leaving = True
+        await self._ring.aclose()
+        await self._stop_actors(deadline)
+        await self._kernel.aclose(reason, deadline)
+        await self._tasks.aclose()
+
+    async def _stop_actors(self, deadline: float) -> None:
+        processes = list(reversed(self._processes.values()))
+        for process in processes:
+            process.stop("shutdown")
+        tasks = [process.task for process in processes if process.task is not None]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=max(0.0, deadline - now()))
+            for task in late:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    async def run_until_signal(self) -> str:
+        """Wait for SIGINT or SIGTERM and return its name; a second one ends the process at once."""
+        self._open_kernel()
+        return await wait_for_signal()
+
+    # -- who and where
+
+    @property
+    def id(self) -> NodeId:
+        """This node: name, address, incarnation."""
+        return self._open_kernel().id
+
+    @property
+    def ring(self) -> GossipRing:
+        """The ring of members."""
+        self._open_kernel()
+        assert self._ring is not None
+        return self._ring
+
+    @property
+    def config(self) -> Config:
+        """How this node is configured."""
+        return self._config
+
+    def _open_kernel(self) -> Kernel:
+        if self._kernel is None:
+            raise UsageError(f"node {self._given.name} is not started: `async with node:` first")
+        return self._kernel
+
+    def on_dead_letter(self, told: Callable[[DeadLetter], None]) -> Callable[[], None]:
+        """Be told of every message that reached nobody; returns what ends it."""
+        listeners = self._open_kernel().on_dead_letter
+        listeners.append(told)
+        return lambda: listeners.remove(told) if told in listeners else None
+
+    # -- actors
+
+    async def start(self, actor: A, *, name: str | None = None) -> Ref[A]:
+        """Start an actor; returns when its ``init`` has run, and raises what that raised.
+
+        Raises `NameInUse` when another actor has the name, `UsageError` when this one
+        runs already or the node is closed.
+        """
+        kernel = self._open_kernel()
+        if kernel.closed:
+            raise UsageError(f"node {kernel.id.name} is closed: no actor can be started")
+        if not isinstance(actor, GenServer):
+            raise UsageError(f"node.start takes a GenServer object, not {actor!r}")
+        if name is not None:
+            check_name(name, "actor name")
+            if name.startswith(_RESERVED):
+                raise ConfigError(f"actor name {name!r}: names that begin with {_RESERVED!r} are reserved")
+        return await self._start_process(actor, name)
+
+    async def _start_process(self, actor: A, name: str | None) -> Ref[A]:
+        kernel = self._open_kernel()
+        process = Process(actor, kernel, self, name, self._ended)
+        process.ref = Ref(kernel, type(actor), Address(None, process.mailbox.serial))
+        self._processes[process.mailbox.serial] = process
+        started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        process.task = self._tasks.spawn(process.run(started), process.mailbox.shown)
+        await started
+        ref: Ref[A] = process.ref
+        return ref
+
+    def _ended(self, process: Process) -> None:
+        self._processes.pop(process.mailbox.serial, None)
+
+    async def stop(self, ref: Ref[Any] | str, reason: object = "normal", *, timeout: float = 5.0) -> None:
+        """Stop an actor of this node after the handler that runs now; returns when it has ended.
+
+        What waits in its mailbox is answered `ServerDown`. A handler that does not end
+        within ``timeout`` seconds is cancelled. Raises `NoSuchServer`.
+        """
+        kernel = self._open_kernel()
+        to = ref if isinstance(ref, str) else ref.address.to
+        if not isinstance(ref, str) and ref.address.node is not None:
+            raise UsageError(f"{ref!r} runs on {ref.node.name}: stop it there")
+        mailbox = kernel.find(to)
+        process = self._processes.get(mailbox.serial) if mailbox is not None else None
+        if process is None or process.task is None:
+            raise NoSuchServer(f"no server {to!r} runs on {kernel.id.name}", node=kernel.id, target=str(to))
+        process.stop(reason)
+        done, _ = await asyncio.wait([process.task], timeout=timeout)
+        if not done:
+            process.task.cancel()
+            await asyncio.wait([process.task])
+
+    def ref(self, cls: type[A], name: str, *, on: NodeId | str | None = None) -> Ref[A]:
+        """Refer to a named actor, here or ``on`` a member (its name, its address, its `NodeId`).
+
+        Nothing is sent, and the name is looked up anew at each send.
+        """
+        kernel = self._open_kernel()
+        if not isinstance(name, str):
+            raise ConfigError(f"actor name must be a str, not {type(name).__name__}: {name!r}")
+        return Ref(kernel, cls, Address(None if on is None else self._member(on), name))
+
+    def _member(self, which: NodeId | str) -> NodeId | None:
+        """The node that is meant; None for this one."""
+        if isinstance(which, str):
+            which = NodeId.parse(which) if "@" in which else NodeId(check_name(which), "?", 0)
+        if not isinstance(which, NodeId):
+            raise ConfigError(f"a node is named by a str or a NodeId, not {which!r}")
+        return None if which.name == self.id.name else which
+
+    def whereis(self, name: str) -> Ref[GenServer] | None:
+        """The process that has a name on this node now, or None."""
+        kernel = self._open_kernel()
+        mailbox = kernel.find(name)
+        process = self._processes.get(mailbox.serial) if mailbox is not None else None
+        return process.ref if process is not None else None
+
+    # -- many nodes
+
+    async def ping(self, peer: NodeId | str, *, timeout: float = 5.0) -> float:
+        """Ask a member whether it lives; return the round trip in seconds. Raises `NodeDown` or `CallTimeout`."""
+        start = now()
+        await self._open_kernel().call(Address(self._member(peer), COMMAND_SERVER), "ping", (), {}, timeout)
+        return now() - start
+
+    @overload
+    async def multicall(
+        self,
+        nodes: Iterable[NodeId | str],
+        name: str,
+        method: Callable[Concatenate[A, P], Any],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Replies[Any]: ...
+    @overload
+    async def multicall(
+        self, nodes: Iterable[NodeId | str], name: str, event: str, data: Any = ..., /
+    ) -> Replies[Any]: ...
+    async def multicall(
+        self, nodes: Iterable[NodeId | str], name: str, method: Any, /, *args: Any, **kwargs: Any
+    ) -> Replies[Any]:
+        """Call the actor of that name on many nodes at once; who answered is in ``.ok``, who did not in ``.failed``."""
+        return await self._to_many(nodes, name, lambda ref: ref.call(_name_of(method), *args, **kwargs))
+
+    async def abcast(
+        self, nodes: Iterable[NodeId | str], name: str, method: Any, /, *args: Any, **kwargs: Any
+    ) -> Replies[None]:
+        """Cast to the actor of that name on many nodes at once; ``.ok`` has those whose queue took it."""
+        return await self._to_many(nodes, name, lambda ref: ref.cast(_name_of(method), *args, **kwargs))
+
+    async def _to_many(
+        self, nodes: Iterable[NodeId | str], name: str, send: Callable[[Ref[GenServer]], Any]
+    ) -> Replies[Any]:
+        ok: dict[NodeId, Any] = {}
+        failed: dict[NodeId, Exception] = {}
+
+        async def one(node: NodeId | str) -> None:
+            member = self._member(node) or self.id
+            shown = self.ring.get(member.name) or member
+            try:
+                ok[shown] = await send(self.ref(GenServer, name, on=node))
+            except Exception as error:  # noqa: BLE001 - each failure is a result
+                failed[shown] = error
+
+        async with asyncio.TaskGroup() as group:
+            for node in nodes:
+                group.create_task(one(node))
+        return Replies(ok, failed)
+
+
+def _name_of(method: Any) -> str:
+    if isinstance(method, str):
+        return method
+    mark = getattr(method, "__clusterkit_handler__", None)
+    if mark is None:
+        raise UsageError(f"{method!r} is no handler: give an exported method, or the name of an event")
+    return str(mark.event or method.__name__)
+
+
+def _cookie(given: str | bytes | Sequence[str | bytes] | None) -> str | bytes | Sequence[str | bytes]:
+    if given is not None:
+        return given
+    found = os.environ.get("CLUSTERKIT_COOKIE")
+    if not found:
+        raise ConfigError(
+            "no cookie: give Node(..., cookie=...) or set CLUSTERKIT_COOKIE; `clusterkit keygen` makes one"
+        )
+    return found

@@ -1,0 +1,1 @@
+"""The ring of members, as users call it from code."""
