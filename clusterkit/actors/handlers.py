@@ -7,7 +7,10 @@ class is, and everything that could not work is a `TypeError` there.
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Literal, TypeVar, overload
+
+from clusterkit.errors import ConfigError
 
 F = TypeVar("F", bound=Callable[..., Any])
 Kind = Literal["call", "cast", "on"]
@@ -43,9 +46,18 @@ def call(function: Any = None, /, *, timeout: float | None = None) -> Any:
 
     ``timeout`` (seconds) is what callers wait when they say nothing else.
     """
+    if timeout is not None:
+        check_timeout(timeout)
     if function is None:
         return lambda given: _marked(given, Mark("call", timeout=timeout))
     return _marked(function, Mark("call"))
+
+
+def check_timeout(timeout: float) -> float:
+    """Return a duration in seconds, or raise `ConfigError`: never zero, never infinite."""
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < inf:
+        raise ConfigError(f"timeout is {timeout!r}: it must be a positive number of seconds")
+    return float(timeout)
 
 
 def cast(function: F, /) -> F:

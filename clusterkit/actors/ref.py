@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 from clusterkit.actors.gen_server import GenServer
-from clusterkit.errors import ConfigError, UsageError
+from clusterkit.actors.handlers import check_timeout
+from clusterkit.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -62,7 +63,7 @@ class Ref(Generic[A]):
 
     def with_(self, *, timeout: float) -> Ref[A]:
         """The same server with another default timeout, in seconds."""
-        return Ref(self._kernel, self._cls, self._address, _checked(timeout))
+        return Ref(self._kernel, self._cls, self._address, check_timeout(timeout))
 
     @property
     def proxy(self) -> A:
@@ -119,12 +120,6 @@ class Ref(Generic[A]):
         raise UsageError(
             f"{method!r} is no handler of {self._cls.__name__}: give one of its exported methods, or the name of an event"
         )
-
-
-def _checked(timeout: float) -> float:
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
-        raise ConfigError(f"timeout is {timeout!r}: it must be a positive number of seconds")
-    return float(timeout)
 
 
 class _Proxy:

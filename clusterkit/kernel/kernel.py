@@ -293,8 +293,11 @@ class Kernel:
         """Count and tell of a message that reached nobody."""
         self.counters["dead_letters"] += 1
         logger.debug("dead letter for %s on %s: %s", target, node.name, reason)
-        for told in self.on_dead_letter:
-            told(DeadLetter(node, target, reason, executed))
+        for told in list(self.on_dead_letter):
+            try:
+                told(DeadLetter(node, target, reason, executed))
+            except Exception:
+                logger.exception("a listener for dead letters failed")
 
     # -- the ring, and the end
 

@@ -102,6 +102,9 @@ class Connection:
             return Ended(str(error), broken=error.proven)
         except OSError as error:
             return Ended(str(error) or type(error).__name__)
+        except Exception as error:
+            logger.exception("a fault of this side ends the connection to %s", self.stream.remote)
+            return Ended(f"a fault of this side: {error!r}", broken=True)
 
     def _special(self, effect: Effect) -> Ended | None:
         match effect:

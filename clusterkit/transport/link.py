@@ -93,6 +93,11 @@ class Link:
         return self._reach.down
 
     @property
+    def unused(self) -> bool:
+        """Whether nobody wants this peer and no connection carries it."""
+        return not self._reach.wanted and self.connection is None
+
+    @property
     def why(self) -> str:
         """What the last failure was."""
         return self._reach.why
@@ -156,11 +161,13 @@ class Link:
         try:
             stream, proven = await self._links.dial(self.peer.host, self.peer.port, self.peer.name, self._challenged)
         except (OSError, ClusterError) as error:
+            self.challenged_at = None
             self._dial_failed(error)
             return
+        try:
+            await self.carry(stream, proven, dialled=True)
         finally:
             self.challenged_at = None
-        await self.carry(stream, proven, dialled=True)
 
     def _challenged(self) -> None:
         self.challenged_at = now()

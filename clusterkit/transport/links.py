@@ -185,6 +185,11 @@ class Links:
         if link is None:
             link = self._links[peer.name] = Link(self, NodeId(peer.name, stream.remote, 0, peer.boot))
         await link.carry(stream, proven, dialled=False)
+        await self._drop_unused(link)
+
+    async def _drop_unused(self, link: Link) -> None:
+        if link.unused and self._links.get(link.peer.name) is link:
+            await self.forget(link.peer.name, "gone")
 
     async def _carry_client(self, stream: Stream, proven: Proven) -> None:
         peer = proven.peer
@@ -235,8 +240,12 @@ class Links:
         link = self._links.get(peer.name)
         if link is None:
             link = self._links[peer.name] = Link(self, NodeId(peer.name, host, port, peer.boot))
-        self._tasks.spawn(link.carry(stream, proven, dialled=True), f"seed/{peer.name}")
+        self._tasks.spawn(self._carry_seed(link, stream, proven), f"seed/{peer.name}")
         return link
+
+    async def _carry_seed(self, link: Link, stream: Stream, proven: Proven) -> None:
+        await link.carry(stream, proven, dialled=True)
+        await self._drop_unused(link)
 
     # -- the end
 
