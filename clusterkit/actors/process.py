@@ -21,6 +21,8 @@ from clusterkit.kernel.mailbox import From, Letter, Mailbox, Op
 
 logger = logging.getLogger("clusterkit.actors")
 
+_CALL, _, _INFO, _STOP = map(int, Op)  # plain ints: an enum's attribute costs 100 ns
+
 
 class _Stop(Exception):
     """The actor ends; ``reason`` is what `terminate` is told."""
@@ -79,10 +81,13 @@ class Process:
 
     async def _serve(self) -> object:
         reason: object
-        take, get = self._take, self.mailbox.get
+        mailbox, handle = self.mailbox, self._handle
         try:
             while True:
-                await take(await get())
+                if (letter := mailbox.take()) is None:
+                    await mailbox.wait()
+                else:
+                    await handle(letter)
         except _Stop as stop:
             reason = stop.reason
         except Exception as error:
@@ -109,19 +114,19 @@ class Process:
     def stop(self, reason: object) -> None:
         """Stop after the handler that runs now."""
         frm = From(self._kernel.id, None, None, 0, None, False)
-        self.mailbox.put_system(Letter(Op.STOP, "stop", (reason,), None, frm, False))
+        self.mailbox.put_system((_STOP, "stop", (reason,), None, frm, False))
 
     # -- letters
 
-    async def _take(self, letter: Letter) -> None:
+    async def _handle(self, letter: Letter) -> None:
         op, name, args, kwargs, frm, packed = letter
-        if op is Op.CALL:
+        if op == _CALL:
             if self._nobody_waits(frm):
                 return
             self.current = frm
             await self._call(name, args, kwargs, frm, packed)
             self.current = None
-        elif op is Op.STOP:
+        elif op == _STOP:
             raise _Stop(args[0])
         else:
             self.current = frm
@@ -169,7 +174,7 @@ class Process:
     async def _other(self, letter: Letter) -> None:
         op, name, args, kwargs, frm, packed = letter
         try:
-            if op is Op.INFO:
+            if op == _INFO:
                 await self._awaited(self.actor.handle_info(decode(args) if packed else args[0]))
                 return
             if packed:
@@ -180,7 +185,9 @@ class Process:
                 return
             if handler.kind == "on":
                 args = _event_arguments(handler, name, args, kwargs, frm)
-            await self._awaited(getattr(self.actor, handler.attribute)(*args, **kwargs))
+            done = getattr(self.actor, handler.attribute)(*args, **kwargs)
+            if handler.is_async:
+                await done
         except NoReply:
             return
         except (_NotHandled, _BadArguments, PayloadError) as error:

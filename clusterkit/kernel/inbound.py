@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 COMMAND_SERVER = "clusterkit.command"  # the one actor that a client reaches
 _RING, _CALL, _CAST, _INFO, _REPLY, _ERROR = range(6)
+_OP_CALL, _OP_CAST, _OP_INFO, _ = map(int, Op)
 
 
 class RingDoor(Protocol):
@@ -73,6 +74,8 @@ class Inbound:
                         check(message)
                 elif op == _CALL:
                     self._call(link, message)
+                elif op == _CAST:
+                    self._cast(link, message)
                 else:
                     check(message)
                     self._other(link, message)
@@ -95,16 +98,13 @@ class Inbound:
             kernel.fail(frm, Code.FORBIDDEN, f"a client reaches {COMMAND_SERVER} alone, not {to!r}", maybe=False)
         elif mailbox is None:
             kernel.fail(frm, Code.NO_SERVER, f"no server {to!r} runs on {kernel.id.name}", maybe=False)
-        elif not mailbox.put(Letter(Op.CALL, handler, args, kwargs, frm, True)):
+        elif not mailbox.put((_OP_CALL, handler, args, kwargs, frm, True)):
             kernel.fail(frm, Code.MAILBOX_FULL, mailbox.full_text, maybe=False)
 
     def _other(self, link: Link, message: list[Any]) -> None:
         op = message[0]
-        if op == _CAST:
-            kwargs = message[4] if len(message) == 5 else None
-            self._cast(link, message[1], Letter(Op.CAST, message[2], message[3], kwargs, self._from(link), True))
-        elif op == _INFO:
-            self._cast(link, message[1], Letter(Op.INFO, "info", message[2], None, self._from(link), True))
+        if op == _INFO:
+            self._put(link, message[1], (_OP_INFO, "info", message[2], None, self._from(link), True))
         elif op == _ERROR:
             self._error(link, message)
         elif op == _RING and self.ring is not None and link.role is Role.NODE:
@@ -114,15 +114,25 @@ class Inbound:
     def _from(link: Link) -> From:
         return From(link.peer, None, link, 0, link.session, False)
 
-    def _cast(self, link: Link, to: str | int, letter: Letter) -> None:
+    def _cast(self, link: Link, message: list[Any]) -> None:
+        kwargs: Any = None
+        if len(message) == 4:
+            _, to, handler, args = message
+        else:
+            _, to, handler, args, kwargs = message
+        if not (type(args) is bytes and type(handler) is str and (kwargs is None or type(kwargs) is bytes)):
+            raise TypeError(message)
+        self._put(link, to, (_OP_CAST, handler, args, kwargs, self._from(link), True))
+
+    def _put(self, link: Link, to: str | int, letter: Letter) -> None:
         kernel = self._kernel
         mailbox = kernel.find(to) if link.role is Role.NODE else None
         if mailbox is None:
             reason = f"no server {to!r}, for a message from {link.peer.name}"
-            kernel.dead(kernel.id, f"{to}.{letter.handler}", reason, "no")
+            kernel.dead(kernel.id, f"{to}.{letter[1]}", reason, "no")
         elif not mailbox.put(letter):
             reason = f"{mailbox.full_text}, for a message from {link.peer.name}"
-            kernel.dead(kernel.id, f"{to}.{letter.handler}", reason, "no")
+            kernel.dead(kernel.id, f"{to}.{letter[1]}", reason, "no")
 
     def _error(self, link: Link, message: list[Any]) -> None:
         _, number, code, maybe, payload = message

@@ -51,6 +51,7 @@ logger = logging.getLogger("clusterkit.kernel")
 
 _RENEW_TIMEOUT = 2.0
 # Plain ints on the path of every message: an enum's attribute costs 100 ns.
+_CALL, _CAST, _INFO, _STOP = map(int, Op)
 _REPLY_LANE, _REQUEST_LANE, _CONTROL_LANE = int(Lane.REPLY), int(Lane.REQUEST), int(Lane.CONTROL)
 
 
@@ -95,12 +96,12 @@ class Kernel:
         self._boxes.pop(mailbox.serial, None)
         if mailbox.name is not None and self._boxes.get(mailbox.name) is mailbox:
             del self._boxes[mailbox.name]
-        for letter in mailbox.close():
-            text = f"{mailbox.shown} stopped before it took {letter.handler!r}"
-            if letter.frm.expects_reply:
-                self.fail(letter.frm, Code.SERVER_DOWN, text, maybe=False)
-            elif letter.op is not Op.STOP:
-                self.dead(self.id, f"{mailbox.shown}.{letter.handler}", text, "no")
+        for op, handler, _, _, frm, _ in mailbox.close():
+            text = f"{mailbox.shown} stopped before it took {handler!r}"
+            if frm.expects_reply:
+                self.fail(frm, Code.SERVER_DOWN, text, maybe=False)
+            elif op != _STOP:
+                self.dead(self.id, f"{mailbox.shown}.{handler}", text, "no")
 
     # -- calls
 
@@ -146,15 +147,15 @@ class Kernel:
 
     def _call_here(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any], deadline: float) -> None:
         frm = From(self.id, deadline, None, 0, call, True)
-        self._put_here(call.address, Letter(Op.CALL, call.handler, args, kwargs, frm, False))
+        self._put_here(call.address, (_CALL, call.handler, args, kwargs, frm, False))
 
     def _put_here(self, address: Address, letter: Letter) -> None:
         mailbox = self.find(address.to)
-        target = f"{address.to}.{letter.handler}"
         if mailbox is None:
-            raise NoSuchServer(f"no server {address} runs on {self.id.name}", node=self.id, target=target)
+            text = f"no server {address} runs on {self.id.name}"
+            raise NoSuchServer(text, node=self.id, target=f"{address.to}.{letter[1]}")
         if not mailbox.put(letter):
-            raise MailboxFull(mailbox.full_text, node=self.id, target=target)
+            raise MailboxFull(mailbox.full_text, node=self.id, target=f"{address.to}.{letter[1]}")
 
     def _call_there(
         self, call: Call, node: NodeId, args: tuple[Any, ...], kwargs: dict[str, Any], ttl: float
@@ -217,10 +218,11 @@ class Kernel:
             self._misused()
         if address.node is None:
             frm = From(self.id, None, None, 0, None, False)
-            self._put_here(address, Letter(Op.CAST, handler, args, kwargs, frm, False))
+            self._put_here(address, (_CAST, handler, args, kwargs, frm, False))
             return
         body = pack_cast(address.to, handler, encode(args), encode(kwargs, "kwargs") if kwargs else None)
-        await self._send_there(address, address.node, handler, body, timeout)
+        if (unsent := self._send_there(address, address.node, handler, body)) is not None:
+            await self._wait_for_room(unsent[1], unsent[0], self.loop.time() + timeout)
 
     async def info(self, address: Address, value: Any, timeout: float) -> None:
         """Send a value to ``handle_info``; promises what `cast` does."""
@@ -228,19 +230,23 @@ class Kernel:
             self._misused()
         if address.node is None:
             frm = From(self.id, None, None, 0, None, False)
-            self._put_here(address, Letter(Op.INFO, "info", (value,), {}, frm, False))
+            self._put_here(address, (_INFO, "info", (value,), {}, frm, False))
             return
-        await self._send_there(address, address.node, "info", pack_info(address.to, encode(value, "info")), timeout)
+        body = pack_info(address.to, encode(value, "info"))
+        if (unsent := self._send_there(address, address.node, "info", body)) is not None:
+            await self._wait_for_room(unsent[1], unsent[0], self.loop.time() + timeout)
 
-    async def _send_there(self, address: Address, node: NodeId, handler: str, body: bytes, timeout: float) -> None:
+    def _send_there(self, address: Address, node: NodeId, handler: str, body: bytes) -> tuple[Call, Outgoing] | None:
+        """Queue a message that nobody answers; return it when the outbox has no room for it now."""
         link = self._link_to(address, node, handler)
         if len(body) > link.most_body:
             raise self.too_large(link, len(body), address, handler)
         outgoing = Outgoing(body, _REQUEST_LANE, None, not address.pinned)
-        if not link.send(outgoing):
-            call = Call(address, handler, self.loop.create_future())
-            call.link = link
-            await self._wait_for_room(outgoing, call, self.loop.time() + timeout)
+        if link.send(outgoing):
+            return None
+        call = Call(address, handler, self.loop.create_future())
+        call.link = link
+        return call, outgoing
 
     # -- replies
 

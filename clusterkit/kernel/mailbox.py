@@ -8,7 +8,7 @@ is not bounded; the *user* lane keeps the order in which messages came and takes
 import asyncio
 from collections import deque
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 from clusterkit.core.identity import NodeId
 
@@ -48,15 +48,9 @@ class From:
         return f"<From {self.peer}{' (call)' if self.expects_reply else ''}>"
 
 
-class Letter(NamedTuple):
-    """One message in a mailbox; ``packed`` payloads are decoded at the actor's door."""
-
-    op: Op
-    handler: str
-    args: Any
-    kwargs: Any
-    frm: From
-    packed: bool
+# One message in a mailbox: op, handler, args, kwargs, from, packed. Packed payloads are
+# decoded at the actor's door. A plain tuple: every message makes one.
+Letter = tuple[int, str, Any, Any, From, bool]
 
 
 class Mailbox:
@@ -100,13 +94,15 @@ class Mailbox:
         if (waiter := self._waiter) is not None and not waiter.done():
             waiter.set_result(None)
 
-    async def get(self) -> Letter:
-        """The next letter, when there is one. One reader at a time."""
-        while True:
-            if self._system:
-                return self._system.popleft()
-            if self._user:
-                return self._user.popleft()
+    def take(self) -> Letter | None:
+        """The next letter, or None when there is none."""
+        if self._system:
+            return self._system.popleft()
+        return self._user.popleft() if self._user else None
+
+    async def wait(self) -> None:
+        """Wait until `take` has something. One reader at a time."""
+        while not (self._system or self._user):
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter

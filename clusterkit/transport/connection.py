@@ -60,6 +60,7 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks("connection")
         self._flushing = False
+        self._busy = False  # the last turn had more than one message
         self._stalled = False
         self._closed = False
         self._watch: asyncio.TimerHandle | None = None
@@ -147,13 +148,26 @@ class Connection:
         self.flush_soon()
 
     def flush_soon(self) -> None:
-        """Write what is queued when this turn of the loop has ended."""
-        if not self._flushing:
-            self._flushing = True
-            self._loop.call_soon(self._flush)
+        """Write what is queued when this turn of the loop has ended.
+
+        At once when the last turn had one message only: a caller that waits for each
+        answer gains a turn at both ends, and many callers still share their records.
+        """
+        if self._flushing:
+            self._busy = True
+            return
+        self._flushing = True
+        self._loop.call_soon(self._turn_ended)
+        if not self._busy:
+            self._flush()
+        self._busy = False
+
+    def _turn_ended(self) -> None:
+        self._flushing = False
+        if self.channel.wants_write:
+            self._flush()
 
     def _flush(self) -> None:
-        self._flushing = False
         if self._stalled or self._closed:
             return
         channel, stream = self.channel, self.stream

@@ -13,7 +13,6 @@ class TcpStream:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
-        self.write = writer.write
         self.drain = writer.drain
         self._writer = writer
         self._transport = writer.transport
@@ -36,6 +35,11 @@ class TcpStream:
     async def read(self, size: int) -> bytes:
         """At least one byte; none at the end."""
         return await self._reader.read(size)
+
+    def write(self, data: bytes) -> None:
+        """Send now what the system takes, and buffer the rest."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
 
     def abort(self) -> None:
         """Close without sending what is unsent."""
