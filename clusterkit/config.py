@@ -85,7 +85,9 @@ class Config:
             value = getattr(self, field.name)
             whole = field.type in (int, "int")
             if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or not 0 < value < inf:
-                raise ConfigError(f"{field.name} is {value!r}: it must be a positive number{' without fraction' if whole else ''}")
+                raise ConfigError(
+                    f"{field.name} is {value!r}: it must be a positive number{' without fraction' if whole else ''}"
+                )
         if not 1 << 16 <= self.message_limit <= 1 << 26:
             raise ConfigError(f"message_limit is {self.message_limit}: it must be 65,536 to 67,108,864 bytes")
         for less, more in _ORDERED:

@@ -21,6 +21,7 @@ user catches have plain names, and a second base where users expect it::
     │  ├─ VersionMismatch                 the seed speaks another version
     │  ├─ OldIncarnation                  a later run of this node is known there
     │  ├─ DialledSelf                     the address is this node's own
+    │  ├─ WrongNode                       another name than the one dialled answers there
     │  ├─ CrossedDials                    both dialled at once: the other dial goes on
     │  ├─ PeerLeaving                     the seed is stopping
     │  └─ PeerFull                        the seed takes no more links
@@ -133,6 +134,10 @@ class OldIncarnation(JoinError):
 
 class DialledSelf(JoinError):
     """The address that was dialled is this node's own."""
+
+
+class WrongNode(JoinError):
+    """Another node than the one that was named answers at that address."""
 
 
 class CrossedDials(JoinError):

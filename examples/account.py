@@ -1,6 +1,6 @@
 """A typed actor: arguments and results are checked, errors arrive with their type.
 
-    CLUSTERKIT_COOKIE=$(clusterkit keygen) python examples/account.py
+CLUSTERKIT_COOKIE=$(clusterkit keygen) python examples/account.py
 """
 
 import asyncio

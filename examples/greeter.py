@@ -1,6 +1,6 @@
 """Two nodes in one program: an event handler, called here and on the other node.
 
-    CLUSTERKIT_COOKIE=$(clusterkit keygen) python examples/greeter.py
+CLUSTERKIT_COOKIE=$(clusterkit keygen) python examples/greeter.py
 """
 
 import asyncio

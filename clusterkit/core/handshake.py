@@ -41,6 +41,7 @@ from clusterkit.errors import (
     PeerLeaving,
     ProtocolError,
     VersionMismatch,
+    WrongNode,
     WrongRing,
 )
 
@@ -458,7 +459,7 @@ class Initiator(_Handshake):
         if responder.ring != me.ring and (me.ring or me.role is Role.NODE):
             return refusal(Status.RING, responder, me)
         if self._expected is not None and responder.name != self._expected:
-            return NameConflict(f"dialled {self._expected!r}, but {responder.name!r} answered")
+            return WrongNode(f"dialled {self._expected!r}, but {responder.name!r} answered")
         if me.role is Role.NODE and responder.name == me.name:
             return NameConflict(f"another node is named {me.name!r}")
         if responder.boot < self._known_boot(responder.name):

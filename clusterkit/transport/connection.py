@@ -91,8 +91,7 @@ class Connection:
                     elif (end := self._special(effect)) is not None:
                         return end
                 self._progressed()
-                if self._parting is not None and not self._parting.done() and self._idle():
-                    self._parting.set_result(None)
+                self._settle()
                 if channel.wants_write:
                     self.flush_soon()
                 if self._ack is None and (ack_at := channel.ack_at) is not None:
@@ -174,6 +173,7 @@ class Connection:
         time = self._loop.time()
         record = channel.next_record(time)
         if record is None:
+            self._settle()
             return
         stream.write(record)
         if self._watch is None:
@@ -183,6 +183,13 @@ class Connection:
             self._tasks.spawn(self._drain(), "drain")
         elif channel.wants_write:  # one record a turn, so that reading goes on
             self.flush_soon()
+        else:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Let `part` go on when nothing is left to write or to be acknowledged."""
+        if self._parting is not None and not self._parting.done() and self._idle():
+            self._parting.set_result(None)
 
     async def _drain(self) -> None:
         try:
@@ -258,4 +265,4 @@ class Connection:
         self.cut()
 
     def _idle(self) -> bool:
-        return not (self.channel.wants_write or self.channel.unacked or self.stream.unsent)
+        return not (self.channel.wants_write or self.channel.unacked)

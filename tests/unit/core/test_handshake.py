@@ -50,6 +50,7 @@ from clusterkit.errors import (
     PeerLeaving,
     ProtocolError,
     VersionMismatch,
+    WrongNode,
     WrongRing,
 )
 
@@ -281,7 +282,7 @@ def test_a_refusal_is_signed_told_and_ends_both(status: Status) -> None:
         (replace(B, ring="test"), A, "node-b", 0, WrongRing),
         (replace(B, ring=""), A, "node-b", 0, NotInRing),
         (replace(B, ring="test"), replace(CLIENT, ring="prod"), None, 0, WrongRing),
-        (replace(B, name="node-c"), A, "node-b", 0, NameConflict),
+        (replace(B, name="node-c"), A, "node-b", 0, WrongNode),
         (replace(B, name="node-a"), A, None, 0, NameConflict),
         (B, A, "node-b", 21, OldIncarnation),
     ],

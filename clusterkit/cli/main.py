@@ -1,0 +1,236 @@
+"""The tree of commands, and how each ends: `run` turns every outcome into an exit code."""
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from clusterkit.cli.cookie import find_cookie, new_cookie, write_cookie_file
+from clusterkit.cli.failure import Exit, Failure, usage
+from clusterkit.cli.output import (
+    Format,
+    print_answer,
+    print_failure,
+    print_json_failure,
+    show_members,
+    show_ping,
+    wants_json,
+)
+from clusterkit.core.identity import check_name
+from clusterkit.errors import ConfigError
+
+
+@dataclass(slots=True)
+class Settings:
+    """The global options, once they are read."""
+
+    instance: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 7022
+    cookie_file: str | None = None
+    timeout: float = 5.0
+    output: Format = "auto"
+    debug: bool = False
+    speaks_json: bool = False  # the command is a question, and a program reads the answer
+
+
+def run(arguments: Sequence[str]) -> tuple[int, bool]:
+    """Run one command; return its exit code, and whether the process is to end at once."""
+    settings = Settings()
+    try:
+        outcome = cli.main(list(arguments), prog_name="clusterkit", standalone_mode=False, obj=settings)
+    except Failure as failure:
+        _report(failure, settings)
+        return failure.exit_code, failure.exit_code is Exit.TIMEOUT
+    except click.exceptions.NoArgsIsHelpError as no_command:
+        no_command.show()
+        return Exit.USAGE, False
+    except click.ClickException as mistake:
+        print_failure(mistake.format_message(), _help_of(mistake))
+        return Exit.USAGE, False
+    except (KeyboardInterrupt, click.Abort):
+        return Exit.INTERRUPTED, False
+    except BrokenPipeError:
+        _drop_stdout()
+        return Exit.REFUSED, False
+    except Exception as error:
+        if settings.debug:
+            raise
+        hint = "--debug shows where; please report it"
+        _report(Failure(Exit.REFUSED, "fault", f"a fault of clusterkit: {error!r}", hint), settings)
+        return Exit.REFUSED, False
+    return outcome if isinstance(outcome, int) else Exit.OK, False
+
+
+def _report(failure: Failure, settings: Settings) -> None:
+    if settings.debug:
+        logging.getLogger("clusterkit.cli").debug("the command failed", exc_info=failure)
+    try:
+        if settings.speaks_json:
+            print_json_failure(failure)
+        else:
+            print_failure(failure.message, failure.hint)
+    except BrokenPipeError:
+        _drop_stdout()
+
+
+def _drop_stdout() -> None:
+    """Write to nowhere from now on: whoever read has gone, as `| head` does."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _help_of(mistake: click.ClickException) -> str:
+    context = getattr(mistake, "ctx", None)
+    return f"`{context.command_path if context else 'clusterkit'} --help` tells what it takes"
+
+
+def _version(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    """Tell the version, and end."""
+    if not asked or context.resilient_parsing:
+        return
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - so that a command costs only what it needs
+
+    try:
+        click.echo(f"clusterkit {version('clusterkit')}")
+    except PackageNotFoundError:
+        click.echo("clusterkit, from a checkout that is not installed")
+    context.exit()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("-I", "--instance", envvar="CLUSTERKIT_INSTANCE", metavar="NAME", help="The node's name, to be sure.")
+@click.option("-H", "--hostname", envvar="CLUSTERKIT_HOST", default="127.0.0.1", show_default=True, metavar="HOST")
+@click.option("-p", "--port", envvar="CLUSTERKIT_PORT", type=click.IntRange(1, 65535), default=7022, show_default=True)
+@click.option("--cookie-file", metavar="FILE", help="Holds the cookie; else CLUSTERKIT_COOKIE or _COOKIE_FILE.")
+@click.option(
+    "-t",
+    "--timeout",
+    type=click.FloatRange(0, 3600, min_open=True),
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="An answer or an error comes within it.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["auto", "table", "json"]),
+    default="auto",
+    show_default=True,
+    help="auto: a table on a terminal, JSON in a pipe.",
+)
+@click.option("--debug", is_flag=True, help="Log all, and show tracebacks.")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version)
+@click.pass_obj
+def cli(settings: Settings, /, hostname: str, **options: Any) -> None:
+    """Decentralized clusters of GenServer actors: start nodes, and ask them."""
+    settings.host = hostname
+    for name, value in options.items():
+        setattr(settings, name, value)
+    if settings.debug:
+        logging.basicConfig(level=logging.DEBUG, format="%(levelname)s %(name)s: %(message)s")
+
+
+@cli.command()
+@click.pass_obj
+def ping(settings: Settings) -> None:
+    """Ask a node whether it is there."""
+    from clusterkit.cli import question  # noqa: PLC0415 - so that a command costs only what it needs
+
+    _ask(settings, question.ping, show_ping)
+
+
+@cli.command()
+@click.pass_obj
+def members(settings: Settings) -> None:
+    """Ask a node who is in its ring."""
+    from clusterkit.cli import question  # noqa: PLC0415 - so that a command costs only what it needs
+
+    _ask(settings, question.members, show_members)
+
+
+def _ask(settings: Settings, which: Any, shown: Any) -> None:
+    from clusterkit.cli.question import Target, ask  # noqa: PLC0415 - so that a command costs only what it needs
+
+    settings.speaks_json = wants_json(settings.output)
+    if settings.instance is not None:
+        try:
+            check_name(settings.instance, "instance")
+        except ConfigError as error:
+            raise usage(str(error)) from None
+    cookie = find_cookie(settings.cookie_file, os.environ)
+    target = Target(settings.host, settings.port, cookie, settings.timeout, settings.instance)
+    print_answer(ask(target, which), shown, settings.output)
+
+
+@cli.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path), required=False)
+@click.option("--force", is_flag=True, help="Replace the file if it is there.")
+def keygen(file: Path | None, *, force: bool) -> None:
+    """Make a new cookie: printed, or in a new FILE that only you can read."""
+    cookie = asyncio.run(new_cookie())
+    if file is None:
+        click.echo(cookie)
+        return
+    write_cookie_file(file, cookie, force=force)
+    click.echo(f"wrote a new cookie to {file}; use it with --cookie-file {file}", err=True)
+
+
+@cli.command()
+@click.argument("address", metavar="NAME@HOST:PORT")
+@click.option("--ring", required=True, metavar="ID", help="The ring to be in.")
+@click.option("--listen", metavar="HOST:PORT", help="Bind here, when it is not what others dial (0.0.0.0).")
+@click.option("--seed", "seeds", multiple=True, metavar="HOST:PORT", help="A member to join through; may be repeated.")
+@click.option("--cookie-file", metavar="FILE", help="As the global option.")
+@click.option("--app", metavar="MODULE:FUNCTION", help="An async function that is given the node, once it joined.")
+@click.option(
+    "--join-timeout",
+    type=click.FloatRange(0, 3600, min_open=True),
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long before it says that no seed answers; it dials on.",
+)
+@click.pass_obj
+def start(settings: Settings, /, cookie_file: str | None, app: str | None, **options: Any) -> int:
+    """Run a node here until Ctrl-C or SIGTERM; then it leaves the ring.
+
+    NAME@HOST:PORT is what the other nodes dial; port 0 takes a free one.
+    """
+    from clusterkit.cli.start import Plan, load_app, run_node  # noqa: PLC0415 - so that a command costs only what it needs
+
+    cookie = find_cookie(cookie_file or settings.cookie_file, os.environ)
+    plan = Plan(**options, cookie=cookie, app=load_app(app) if app else None, app_name=app or "", debug=settings.debug)
+    return run_node(plan)
+
+
+@cli.command()
+@click.option("--once", is_flag=True, help="Play it once; the exit code tells whether every step held.")
+@click.option("--nodes", type=click.IntRange(2, 20), default=5, show_default=True, help="How many processes.")
+@click.option(
+    "--patience",
+    type=click.FloatRange(0.1, 600),
+    default=20.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a step may take before it counts as failed.",
+)
+@click.option(
+    "--pause",
+    type=click.FloatRange(0, 60),
+    default=1.5,
+    show_default=True,
+    metavar="SECONDS",
+    help="Between two steps, so that one can look; none with --once.",
+)
+def demo(*, once: bool, nodes: int, patience: float, pause: float) -> int:
+    """Start a small cluster on this machine and watch it lose and regain a node."""
+    from clusterkit.cli.demo import run_demo  # noqa: PLC0415 - so that a command costs only what it needs
+
+    return run_demo(nodes=nodes, once=once, patience=patience, pause=pause)
