@@ -194,7 +194,7 @@ class Channel:
             yield Ponged(int.from_bytes(body, "big"))
         elif kind == Kind.RESUME:
             yield Resumed(Resume.unpack(body))
-        elif kind == Kind.GOODBYE:
+        else:  # GOODBYE: the reader lets no other kind through
             if body[0] not in Reason.__members__.values():
                 raise ProtocolError(f"GOODBYE with reason {body[0]}", proven=True)
             yield Goodbye(Reason(body[0]))

@@ -106,7 +106,9 @@ def prepare_cookies(cookies: str | bytes | Sequence[str | bytes]) -> tuple[bytes
     Text is UTF-8. Raises `ConfigError` when there is none, more than four, or one
     with less than 16 bytes; the message never has the cookie in it.
     """
-    several = [cookies] if isinstance(cookies, str | bytes) else list(cookies)
+    several = [cookies] if isinstance(cookies, str | bytes) else cookies
+    if not isinstance(several, Sequence):
+        raise ConfigError(f"a cookie is a str or bytes, not {type(cookies).__name__}")
     if not 1 <= len(several) <= MOST_COOKIES:
         raise ConfigError(f"{len(several)} cookies given: one is needed, {MOST_COOKIES} are the most")
     return tuple(_extract(_cookie_bytes(cookie)) for cookie in several)

@@ -235,15 +235,19 @@ class Roster:
     def _admit(self, nodes: Iterable[NodeId], *, alive: bool) -> list[Effect]:
         effects: list[Effect] = []
         for node in nodes:
-            known = self._members.get(node.name)
-            if node.name == self._me.name or node.incarnation <= self._left.get(node.name, 0):
-                continue
-            if known is not None and node.incarnation < known.node.incarnation:
-                continue
-            if known is None or known.node != node or (alive and known.state is not State.ALIVE):
+            if self._is_news(node, alive=alive):
                 self._members[node.name] = Member(node)
                 effects.append(Meet(node))
         return effects
+
+    def _is_news(self, node: NodeId, *, alive: bool) -> bool:
+        """Whether to take an entry: an address of a known incarnation only from the node itself."""
+        if node.name == self._me.name or node.incarnation <= self._left.get(node.name, 0):
+            return False
+        known = self._members.get(node.name)
+        if known is None or node.incarnation != known.node.incarnation:
+            return known is None or node.incarnation > known.node.incarnation
+        return alive and known != Member(node)
 
     def _set_state(self, name: str, state: State) -> None:
         member = self._members.get(name)

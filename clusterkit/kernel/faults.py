@@ -35,13 +35,26 @@ def pack_exception(error: BaseException) -> bytes:
     kind = type(error)
     told: dict[str, Any] = {
         "type": f"{kind.__module__}:{kind.__qualname__}",
-        "text": _short(str(error)),
+        "text": _short(_text(error)),
         "traceback": _short("".join(traceback.format_exception(error))),
     }
-    told["attrs"] = {name: value for name, value in vars(error).items() if _crosses(value)}
+    attributes = getattr(error, "__dict__", {})
+    told["attrs"] = {name: value for name, value in attributes.items() if _may_set(name) and _crosses(value)}
     if _crosses(args := list(error.args)):
         told["args"] = args
     return encode(told)
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as second:  # noqa: BLE001 - a foreign __str__ may raise anything
+        return f"<no text: its __str__ raised {type(second).__name__}>"
+
+
+def _may_set(name: str) -> bool:
+    """Whether an attribute of that name is the exception's own, and not the machinery's."""
+    return not name.startswith("__") and not hasattr(BaseException, name)
 
 
 def _crosses(value: Any) -> bool:
@@ -81,7 +94,8 @@ def _rebuild(type_name: str, told: dict[str, Any]) -> Exception | None:
             error = kind.__new__(kind, *args)
             error.args = tuple(args)
         for name, value in attributes.items():
-            setattr(error, name, value)
+            if _may_set(name):
+                setattr(error, name, value)
     except Exception:  # noqa: BLE001 - a foreign constructor may raise anything
         return None
     return error
