@@ -20,7 +20,11 @@ async def start_node() -> AsyncIterator[NodeFactory]:
     async with AsyncExitStack() as stack:
 
         async def start(
-            name: str, ring: str | None = "test", seeds: tuple[Node, ...] = (), config: Config = QUICK, cookie: str = COOKIE
+            name: str,
+            ring: str | None = "test",
+            seeds: tuple[Node, ...] = (),
+            config: Config = QUICK,
+            cookie: str = COOKIE,
         ) -> Node:
             node = await stack.enter_async_context(Node(f"{name}@127.0.0.1:0", cookie=cookie, config=config))
             if ring is not None:

@@ -21,7 +21,9 @@ CHECKS = {
 @pytest.mark.parametrize("name", CHECKS)
 def test_the_tree_passes(name: str) -> None:
     program, *arguments = CHECKS[name]
-    done = subprocess.run([BIN / program, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
+    done = subprocess.run(
+        [BIN / program, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=110, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
