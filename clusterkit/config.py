@@ -77,6 +77,9 @@ class Config:
     write_stall: float = 10.0
     """Seconds without progress of a write after which a link is cut."""
 
+    record_timeout: float = 30.0
+    """Seconds in which a record that has begun must end."""
+
     drain_timeout: float = 10.0
     """Seconds that a graceful stop gives to running handlers and unacknowledged messages."""
 

@@ -9,6 +9,7 @@ is only for incarnations and logs; every task belongs to a `Tasks`.
 """
 
 import asyncio
+import contextvars
 import logging
 import os
 import random
@@ -103,16 +104,21 @@ async def in_thread(work: Callable[[], T]) -> T:
 class Tasks:
     """The owner of a set of tasks: it starts them, watches them and ends them.
 
-    A task that ends in an exception is logged at once, so nothing dies unseen.
+    A task that ends in an exception is logged at once, so nothing dies unseen. It runs
+    in a copy of the owner's context, not of the caller's: what a caller has set for
+    itself, such as a deadline, does not live on in a task that outlives it. With a
+    ``parent`` the context is the parent's.
     """
 
-    def __init__(self, owner: str) -> None:
+    def __init__(self, owner: str, parent: "Tasks | None" = None) -> None:
         self._owner = owner
+        self.context: contextvars.Context = parent.context if parent is not None else contextvars.copy_context()
         self._running: dict[asyncio.Task[Any], None] = {}
 
     def spawn(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         """Start a task that `aclose` will end."""
-        task = asyncio.get_running_loop().create_task(work, name=f"{self._owner}/{name}")
+        context = self.context.copy()
+        task = asyncio.get_running_loop().create_task(work, name=f"{self._owner}/{name}", context=context)
         self._running[task] = None
         task.add_done_callback(self._ended)
         return task

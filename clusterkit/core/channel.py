@@ -272,6 +272,11 @@ class Channel:
         self._acknowledge()
 
     @property
+    def inside_record(self) -> bool:
+        """Whether the peer has begun a record and not ended it."""
+        return self._record_from is not None
+
+    @property
     def unacked(self) -> int:
         """How many messages the peer has not acknowledged."""
         return self._session.unacked if self.opened else 0

@@ -94,7 +94,7 @@ class Call:
         self.link.waiting.pop(self.number, None)
         if self.outgoing is None or self.outgoing.fate == Fate.NEW:
             return True
-        return self.link.session.withdraw(self.outgoing)
+        return self.link.withdraw(self.outgoing)
 
     def lose(self, why: str, *, never_sent: bool) -> None:
         """End it because its node is gone."""

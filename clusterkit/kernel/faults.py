@@ -30,11 +30,14 @@ class RemoteTraceback(Exception):
         return f"\n{self.text}"
 
 
-def pack_exception(error: BaseException) -> bytes:
-    """Tell an exception in msgpack; never raises."""
+def pack_exception(error: BaseException, most: int = 1 << 20) -> bytes:
+    """Tell an exception in msgpack, in at most ``most`` bytes (48 KiB or more); never raises.
+
+    What cannot cross, or is too large, is left out.
+    """
     kind = type(error)
     told: dict[str, Any] = {
-        "type": f"{kind.__module__}:{kind.__qualname__}",
+        "type": _short(f"{kind.__module__}:{kind.__qualname__}"),
         "text": _short(_text(error)),
         "traceback": _short("".join(traceback.format_exception(error))),
     }
@@ -42,7 +45,10 @@ def pack_exception(error: BaseException) -> bytes:
     told["attrs"] = {name: value for name, value in attributes.items() if _may_set(name) and _crosses(value)}
     if _crosses(args := list(error.args)):
         told["args"] = args
-    return encode(told)
+    packed = encode(told)
+    if len(packed) <= most:
+        return packed
+    return encode({key: told[key] for key in ("type", "text", "traceback")})
 
 
 def _text(error: BaseException) -> str:
@@ -59,10 +65,15 @@ def _may_set(name: str) -> bool:
 
 def _crosses(value: Any) -> bool:
     try:
-        encode(value)
+        encode([[value]])  # as deep as it will stand in the message
     except UnsupportedPayload:
         return False
     return True
+
+
+def pack_text(text: str) -> bytes:
+    """Pack a text that says why; a long one is cut."""
+    return encode(_short(text))
 
 
 def _short(text: str) -> str:

@@ -64,14 +64,13 @@ class Inbound:
                 op = message[0]
                 if op == _REPLY:
                     _, number, payload = message
+                    if type(payload) is not bytes or type(number) is not int:
+                        check(message)
                     call = waiting.pop(number, None)
                     if call is None:
-                        check(message)
                         self._kernel.counters["late_replies"] += 1
-                    elif type(payload) is bytes:
-                        call.finish((True, True, payload))
                     else:
-                        check(message)
+                        call.finish((True, True, payload))
                 elif op == _CALL:
                     self._call(link, message)
                 elif op == _CAST:
@@ -90,7 +89,7 @@ class Inbound:
             _, number, to, handler, ttl, args = message
         else:
             _, number, to, handler, ttl, args, kwargs = message
-        if not (type(args) is bytes and type(handler) is str and (kwargs is None or type(kwargs) is bytes)):
+        if type(number) is not int or type(ttl) is not int or not _is_send(to, handler, args, kwargs):
             raise TypeError(message)
         frm = From(link.peer, kernel.loop.time() + ttl / 1000, link, number, link.session, True)
         mailbox = kernel.find(to)
@@ -120,7 +119,7 @@ class Inbound:
             _, to, handler, args = message
         else:
             _, to, handler, args, kwargs = message
-        if not (type(args) is bytes and type(handler) is str and (kwargs is None or type(kwargs) is bytes)):
+        if not _is_send(to, handler, args, kwargs):
             raise TypeError(message)
         self._put(link, to, (_OP_CAST, handler, args, kwargs, self._from(link), True))
 
@@ -194,6 +193,12 @@ class Inbound:
         for message in messages:
             if message.owner is None and message.lane != Lane.CONTROL:
                 self._kernel.dead(link.peer, _target_of(message.body), why, executed)
+
+
+def _is_send(to: Any, handler: Any, args: Any, kwargs: Any) -> bool:
+    """Whether the elements that CALL and CAST share have their types."""
+    named = kwargs is None or type(kwargs) is bytes
+    return (type(to) is str or type(to) is int) and type(handler) is str and type(args) is bytes and named
 
 
 def _text(payload: bytes, code: str) -> str:

@@ -39,7 +39,7 @@ from clusterkit.errors import (
 )
 from clusterkit.kernel.address import Address, DeadLetter
 from clusterkit.kernel.calls import Call, Waiting
-from clusterkit.kernel.faults import pack_exception
+from clusterkit.kernel.faults import pack_exception, pack_text
 from clusterkit.kernel.inbound import Inbound
 from clusterkit.kernel.mailbox import From, Letter, Mailbox, Op
 from clusterkit.runtime import entropy, wall_time
@@ -50,6 +50,7 @@ from clusterkit.transport.links import Links
 logger = logging.getLogger("clusterkit.kernel")
 
 _RENEW_TIMEOUT = 2.0
+_ERROR_HEAD = 64  # bytes of an ERROR beside its payload
 # Plain ints on the path of every message: an enum's attribute costs 100 ns.
 _CALL, _CAST, _INFO, _STOP = map(int, Op)
 _REPLY_LANE, _REQUEST_LANE, _CONTROL_LANE = int(Lane.REPLY), int(Lane.REQUEST), int(Lane.CONTROL)
@@ -185,9 +186,11 @@ class Kernel:
         """Queue a message when the full outbox has room again; raises `LinkFull` at the deadline."""
         link = call.link
         assert link is not None
-        while not link.send(outgoing):
+        while True:
             if link.down and call.number:
                 raise call.node_down(link.why, "no")
+            if link.send(outgoing):
+                break
             if not await link.room(deadline):
                 held = f"{len(link.session)} messages, {link.session.size} bytes"
                 text = f"the outbox to {link.peer.name} stayed full ({held}): {call.address}, {call.handler!r}"
@@ -276,7 +279,8 @@ class Kernel:
         if frm._link is None:
             frm._waiting.fail(self._error_here(frm._waiting, code, error, maybe=maybe))
             return
-        payload = pack_exception(error) if isinstance(error, BaseException) else encode(error)
+        most = frm._link.most_body - _ERROR_HEAD
+        payload = pack_exception(error, most) if isinstance(error, BaseException) else pack_text(error)
         self._send_back(frm, pack_error(frm._number, code, payload, maybe=maybe))
 
     def _send_back(self, frm: From, body: bytes) -> None:

@@ -25,6 +25,7 @@ from clusterkit.errors import (
     NameConflict,
     NotInRing,
     OldIncarnation,
+    ProtocolError,
     UsageError,
 )
 from clusterkit.kernel.kernel import Kernel
@@ -177,7 +178,7 @@ class GossipRing:
 
     async def _seed_failed(self, seed: str, error: OSError | ClusterError) -> bool:
         """Take note of a failure; True when this seed is not to be tried again."""
-        if isinstance(error, OldIncarnation):
+        if isinstance(error, OldIncarnation) and error.known:
             await self._kernel.renew(error.known)
             self._roster = Roster(self._kernel.id)
             return False
@@ -221,7 +222,11 @@ class GossipRing:
 
     def ring_message(self, link: Link, payload: bytes) -> None:
         """Take membership news."""
-        message = roster.unpack(payload)
+        try:
+            message = roster.unpack(payload)
+        except ProtocolError as error:  # a payload fails alone: its envelope was good
+            self._kernel.dead(self._kernel.id, "ring", f"{error}, from {link.peer.name}", "no")
+            return
         if isinstance(message, roster.Hello):
             link.moved(message.node)
         if self.id:

@@ -12,7 +12,7 @@ from typing import Any
 
 from clusterkit.core.channel import Channel, Deliver, Effect, Goodbye, LinkCut, Ponged, Reason, Resumed
 from clusterkit.core.session import Resume, Session
-from clusterkit.errors import ProtocolError
+from clusterkit.errors import CrossedDials, ProtocolError
 from clusterkit.runtime import Tasks, now
 from clusterkit.transport.base import Stream
 
@@ -94,9 +94,13 @@ class Connection:
                 self._settle()
                 if channel.wants_write:
                     self.flush_soon()
+                if channel.inside_record and self._watch is None:
+                    self._look(now())
                 if self._ack is None and (ack_at := channel.ack_at) is not None:
                     self._ack = self._loop.call_at(ack_at, self._ack_due)
             return Ended("closed by the other end")
+        except CrossedDials as error:
+            return Ended(str(error))
         except ProtocolError as error:
             logger.debug("%s from %s", error, self.stream.remote)
             return Ended(str(error), broken=error.proven)

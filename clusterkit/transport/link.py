@@ -20,7 +20,17 @@ from clusterkit.core.channel import OVERHEAD, Channel, Reason
 from clusterkit.core.handshake import Proven, Role
 from clusterkit.core.identity import NodeId
 from clusterkit.core.session import Outgoing, Resume
-from clusterkit.errors import ClusterError, JoinError, PeerLeaving
+from clusterkit.errors import (
+    ClusterError,
+    CrossedDials,
+    DialledSelf,
+    JoinError,
+    NameConflict,
+    OldIncarnation,
+    PeerLeaving,
+    VersionMismatch,
+    WrongRing,
+)
 from clusterkit.runtime import Tasks, now, rng
 from clusterkit.transport.base import Stream
 from clusterkit.transport.connection import Connection, Ended
@@ -29,6 +39,9 @@ if TYPE_CHECKING:
     from clusterkit.transport.links import Links
 
 logger = logging.getLogger("clusterkit.transport")
+
+
+_FINAL = (DialledSelf, NameConflict, OldIncarnation, VersionMismatch, WrongRing)  # another dial will not help
 
 
 class Upward(Protocol):
@@ -73,11 +86,13 @@ class Link:
         self._reach = reach.Reach(
             Backoff(config.redial_first, config.redial_most, rng(f"redial:{peer.name}")), config.down_after
         )
-        self._tasks = Tasks(f"link/{peer.name}")
+        self._tasks = Tasks(f"link/{peer.name}", links.tasks)
         self._dial: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._room: list[asyncio.Future[None]] = []
         self._forgotten = False
+        self._carried = 0  # connections, open or opening
+        self._resuming = False  # our dial sent RESUME and is not open
 
     def __repr__(self) -> str:
         return f"<Link to {self.peer} {'open' if self.open else 'down' if self.down else 'closed'}>"
@@ -94,8 +109,8 @@ class Link:
 
     @property
     def unused(self) -> bool:
-        """Whether nobody wants this peer and no connection carries it."""
-        return not self._reach.wanted and self.connection is None
+        """Whether nobody wants this peer, and no connection is open or opening."""
+        return not self._reach.wanted and not self._carried
 
     @property
     def why(self) -> str:
@@ -112,6 +127,12 @@ class Link:
         if connection is not None:
             connection.flush_soon()
         return True
+
+    def withdraw(self, message: Outgoing) -> bool:
+        """Take back a message that was never written; False when it was."""
+        withdrawn = self.session.withdraw(message)
+        self._made_room()
+        return withdrawn
 
     async def room(self, deadline: float) -> bool:
         """Wait until the outbox may have room; False at ``deadline``."""
@@ -148,6 +169,7 @@ class Link:
                 case reach.CallDown(why=why):
                     logger.info("node %s is down: %s", self.peer, why)
                     self._up.down(self, why)
+                    self._made_room()
         self._arm()
 
     def _arm(self) -> None:
@@ -178,8 +200,10 @@ class Link:
         if isinstance(error, PeerLeaving):
             self._step(reach.Parted("leaving"))
             return
-        if isinstance(error, JoinError) and not error.retryable:
+        if isinstance(error, _FINAL) and not (isinstance(error, OldIncarnation) and not error.known):
             self._up.refused(self, error)
+            self._step(reach.Parted(str(error)))  # it may still dial us
+            return
         refused = isinstance(error, ConnectionRefusedError)
         self._step(reach.DialFailed(refused=refused, why=str(error) or type(error).__name__))
 
@@ -187,6 +211,16 @@ class Link:
 
     async def carry(self, stream: Stream, proven: Proven, *, dialled: bool) -> None:
         """Run a proven connection to its end; ours is given up if another opened meanwhile."""
+        self._carried += 1
+        try:
+            await self._carry(stream, proven, dialled=dialled)
+        finally:
+            self._carried -= 1
+
+    async def _carry(self, stream: Stream, proven: Proven, *, dialled: bool) -> None:
+        if self._forgotten or (dialled and self.open):
+            stream.abort()
+            return
         channel = Channel(
             proven.keys,
             initiator=dialled,
@@ -203,12 +237,13 @@ class Link:
             progressed=self._made_room,
         )
         if dialled:
-            if self.open:
-                stream.abort()
-                return
             self._meet(boot)
             connection.start(self.session)
-        end = await self._run(connection)
+            self._resuming = True
+        try:
+            end = await self._run(connection)
+        finally:
+            self._resuming = self._resuming and not dialled
         if connection is self.connection:
             self._ended(end)
         elif dialled and not self.open:
@@ -228,7 +263,11 @@ class Link:
 
     def _resumed(self, connection: Connection, theirs: Resume, boot: int, *, dialled: bool) -> None:
         """Open: of all connections to this peer the newest stays."""
+        if self._forgotten:
+            raise CrossedDials(f"{self.peer.name} was forgotten meanwhile")
         if not dialled:
+            if self._is_crossed(boot):
+                raise CrossedDials(f"our own connection to {self.peer.name} is opening")
             if self._dial is not None and not self.open:
                 self._dial.cancel()
             self._drop_connection("another connection opened")
@@ -236,6 +275,7 @@ class Link:
         lost = connection.channel.open(self.session, theirs)
         self.connection = connection
         connection.open = True
+        self._resuming = False
         self.challenged_at = None
         self.most_body = min(self._links.config.message_limit, theirs.most) - OVERHEAD
         if lost:
@@ -245,6 +285,14 @@ class Link:
         self._step(reach.Opened())
         connection.flush_soon()
         self._up.opened(self)
+
+    def _is_crossed(self, boot: int) -> bool:
+        """Whether both sides sent RESUME on a dial of their own: the one by the lower name stays.
+
+        Else each would close its own for the other's, and both would be lost.
+        """
+        lower = self._links.me.name < self.peer.name
+        return self._resuming and lower and not self.open and boot == self.peer.incarnation
 
     def _drop_connection(self, why: str) -> None:
         if (connection := self.connection) is not None:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import count
 
 from clusterkit.config import Config
@@ -37,6 +38,7 @@ from clusterkit.transport.link import Link, Upward
 logger = logging.getLogger("clusterkit.transport")
 
 _PROBE_TIMEOUT = 2.0  # what the other boot of a name has to answer a PING
+_BEFORE_NAME_TAKEN = (Status.VERSION, Status.SELF, Status.RING, Status.OLD_BOOT)
 _CROSSING = 1.0  # how long after its CHAL a dial of ours spares the other one
 
 
@@ -52,7 +54,12 @@ class Links:
         self.config = config
         self.upward = upward
         self.leaving = False
-        self.health = Health(ping_after=config.ping_after, cut_after=config.cut_after, write_stall=config.write_stall)
+        self.health = Health(
+            ping_after=config.ping_after,
+            cut_after=config.cut_after,
+            write_stall=config.write_stall,
+            record_within=config.record_timeout,
+        )
         self.counters: Counter[str] = Counter()
         self._keys = keys
         self._network = network
@@ -62,7 +69,7 @@ class Links:
         self._clients: dict[tuple[str, int], Link] = {}
         self._known: dict[str, int] = {}
         self._unproven: dict[Stream, None] = {}
-        self._tasks = Tasks(f"links/{me.name}")
+        self.tasks = Tasks(f"links/{me.name}")
         self._listener: Listener | None = None
 
     # -- the table
@@ -117,7 +124,7 @@ class Links:
         self._unproven[stream] = None
         if len(self._unproven) > self.config.unproven_limit:
             self._evict_unproven()
-        self._tasks.spawn(self._serve(stream), "serve")
+        self.tasks.spawn(self._serve(stream), "serve")
 
     def _evict_unproven(self) -> None:
         busiest = Counter(stream.remote for stream in self._unproven).most_common(1)[0][0]
@@ -154,25 +161,29 @@ class Links:
         return await respond(stream, machine, self._judge)
 
     async def _judge(self, caller: Party) -> Judged:
-        alive = caller.role is Role.NODE and await self._other_boot_alive(caller)
-        link = self._links.get(caller.name) if caller.role is Role.NODE else None
-        challenged = link.challenged_at if link is not None and not link.open else None
-        here = Here(
-            me=self.me,
-            known_boot=self.known_boot(caller.name) if caller.role is Role.NODE else 0,
-            other_boot_alive=alive,
-            dialling_it=challenged is not None and now() - challenged < _CROSSING,
-            leaving=self.leaving,
-            full=len(self._links) + len(self._clients) >= self.config.link_limit and link is None,
-        )
+        here = self._here(caller)
         status = judge(caller, here)
+        if status not in _BEFORE_NAME_TAKEN and await self._other_boot_alive(caller):
+            here = replace(self._here(caller), other_boot_alive=True)
+            status = judge(caller, here)
         if status is Status.ACCEPT and caller.role is Role.NODE:
             self.learn_boot(caller.name, caller.boot)
         return Judged(status, here.known_boot if status is Status.OLD_BOOT else self.me.boot)
 
+    def _here(self, caller: Party) -> Here:
+        link = self._links.get(caller.name) if caller.role is Role.NODE else None
+        challenged = link.challenged_at if link is not None and not link.open else None
+        return Here(
+            me=self.me,
+            known_boot=self.known_boot(caller.name) if caller.role is Role.NODE else 0,
+            dialling_it=challenged is not None and now() - challenged < _CROSSING,
+            leaving=self.leaving,
+            full=len(self._links) + len(self._clients) >= self.config.link_limit and link is None,
+        )
+
     async def _other_boot_alive(self, caller: Party) -> bool:
         link = self._links.get(caller.name)
-        if link is None or not link.open or link.peer.incarnation == caller.boot:
+        if link is None or caller.role is not Role.NODE or not link.open or link.peer.incarnation == caller.boot:
             return False
         return await link.alive(_PROBE_TIMEOUT)
 
@@ -240,7 +251,7 @@ class Links:
         link = self._links.get(peer.name)
         if link is None:
             link = self._links[peer.name] = Link(self, NodeId(peer.name, host, port, peer.boot))
-        self._tasks.spawn(self._carry_seed(link, stream, proven), f"seed/{peer.name}")
+        self.tasks.spawn(self._carry_seed(link, stream, proven), f"seed/{peer.name}")
         return link
 
     async def _carry_seed(self, link: Link, stream: Stream, proven: Proven) -> None:
@@ -268,7 +279,7 @@ class Links:
         self._clients.clear()
         for stream in self._unproven:
             stream.abort()
-        await self._tasks.aclose()
+        await self.tasks.aclose()
 
 
 async def _close(stream: Stream) -> None:

@@ -16,6 +16,7 @@ class TcpStream:
         self.drain = writer.drain
         self._writer = writer
         self._transport = writer.transport
+        self._aborted = False
         where = writer.get_extra_info("peername")
         self._remote = str(where[0]) if where else "?"
         sock = writer.get_extra_info("socket")
@@ -43,17 +44,20 @@ class TcpStream:
 
     def abort(self) -> None:
         """Close without sending what is unsent."""
+        self._aborted = True
         self._transport.abort()
 
     async def aclose(self) -> None:
         """Close after sending what is unsent; abort when cancelled."""
+        if self._aborted:
+            return  # a wait that was cancelled would cancel this one too: asyncio shares one future
         try:
             self._writer.close()
             await self._writer.wait_closed()
         except OSError:
             pass  # it was lost: closed all the same
         except asyncio.CancelledError:
-            self._transport.abort()
+            self.abort()
             raise
 
 
@@ -62,11 +66,12 @@ class TcpListener:
 
     def __init__(self, server: asyncio.Server) -> None:
         self._server = server
+        self._port = int(server.sockets[0].getsockname()[1])
 
     @property
     def port(self) -> int:
         """The bound port."""
-        return int(self._server.sockets[0].getsockname()[1])
+        return self._port
 
     async def aclose(self) -> None:
         """Stop accepting; does not wait for accepted connections, which have owners of their own."""

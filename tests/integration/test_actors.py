@@ -1,6 +1,7 @@
 """Actors over real links: what a user of GenServer relies on, here and on another node."""
 
 import asyncio
+import socket
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +20,7 @@ from clusterkit import (
     NameInUse,
     Node,
     NodeDown,
+    NodeId,
     NoReply,
     NoSuchMethod,
     NoSuchServer,
@@ -66,6 +68,13 @@ class Lab(GenServer):
 
             raise HiddenError("inside")
         raise KeyError(kind)
+
+    @call
+    async def fail_with(self, size: int, depth: int) -> None:
+        value: Any = "x" * size
+        for _ in range(depth):
+            value = [value]
+        raise ValueError(value)
 
     @call
     async def wait(self) -> str:
@@ -213,6 +222,22 @@ async def test_a_type_that_is_unknown_here_is_a_remote_error(start_node: NodeFac
         await b.ref(Lab, "lab", on="a").call(Lab.fail, "local")
     assert "HiddenError" in caught.value.type_name
     assert "HiddenError" in caught.value.traceback_text
+
+
+@pytest.mark.parametrize(("size", "depth"), [(2_000_000, 0), (1, 61), (1, 63), (1, 80)])
+async def test_an_error_too_large_or_too_deep_to_cross_fails_its_own_call_only(
+    size: int, depth: int, start_node: NodeFactory
+) -> None:
+    a = await start_node("a")
+    b = await start_node("b", seeds=(a,))
+    await a.start(Lab(), name="lab")
+    ref = b.ref(Lab, "lab", on="a")
+    waiting = asyncio.create_task(ref.call(Lab.later))
+    with pytest.raises((RemoteError, ValueError)):
+        await ref.call(Lab.fail_with, size, depth)
+    assert await ref.call("ping", 1) == 1  # the link and the actor live on
+    assert not waiting.done()
+    waiting.cancel()
 
 
 async def test_a_missing_server_and_a_missing_handler_are_told_at_once(lab: LabFixture) -> None:
@@ -476,6 +501,27 @@ async def test_multicall_keeps_partial_results(start_node: NodeFactory) -> None:
     assert {node.name for node in told.ok} == {"a", "b"}
     assert {node.name for node in told.failed} == {"ghost"}
     await eventually(lambda: labs[0].seen == labs[1].seen == [1])
+
+
+async def test_who_waits_for_room_is_woken_by_it_and_by_the_end_of_the_peer(start_node: NodeFactory) -> None:
+    b = await start_node("b", config=Config(outbox_messages=2, down_after=1.0))
+    mute = socket.create_server(("127.0.0.1", 0))  # takes connections, and never answers
+    b._open_kernel().links.link_to(NodeId("ghost", *mute.getsockname()))
+    ref = b.ref(Lab, "lab", on="ghost")
+    short = [asyncio.create_task(ref.with_(timeout=0.1).call(Lab.echo, i)) for i in range(2)]
+    await asyncio.sleep(0)
+    behind = asyncio.create_task(ref.cast(Lab.note, 1))
+    for task in short:
+        with pytest.raises(CallTimeout) as caught:
+            await task
+        assert caught.value.executed == "no"
+    async with asyncio.timeout(1):
+        await behind  # what timed out made room
+    waits = [asyncio.create_task(ref.with_(timeout=30).call(Lab.echo, i)) for i in range(3)]
+    async with asyncio.timeout(5):
+        results = await asyncio.gather(*waits, return_exceptions=True)
+    assert [type(result) for result in results] == [NodeDown] * 3
+    mute.close()
 
 
 async def test_a_sender_waits_while_the_outbox_is_full(start_node: NodeFactory) -> None:

@@ -23,6 +23,7 @@ from clusterkit import (
     call,
     cast,
 )
+from clusterkit.errors import OldIncarnation
 from tests.conftest import COOKIE, QUICK, NodeFactory, eventually
 
 
@@ -61,7 +62,7 @@ async def crash(node: Node) -> None:
     links.leaving = True
     for link in list(links):
         await link.forget("crashed")
-    await links._tasks.aclose()
+    await links.tasks.aclose()
 
 
 async def test_five_nodes_joined_through_one_seed_all_know_each_other(start_node: NodeFactory) -> None:
@@ -146,6 +147,39 @@ async def test_a_second_live_node_of_one_name_is_refused(start_node: NodeFactory
     await b.ping("a")
     assert names(a) == ["a", "b"]
     assert a.ring.get("b") == b.id
+
+
+async def test_a_seed_that_is_an_earlier_run_does_not_renew_the_joiner(start_node: NodeFactory) -> None:
+    a = await start_node("a")
+    b = await start_node("b", ring=None)
+    before = b.id
+    b._open_kernel().links.learn_boot("a", a.id.incarnation + 1)
+    with pytest.raises(OldIncarnation, match="earlier incarnation of 'a'"):
+        await b.ring.join("test", seeds=[a.id.address], timeout=2)
+    assert b.id == before
+
+
+async def test_a_joiner_whose_clock_went_back_takes_a_greater_incarnation(start_node: NodeFactory) -> None:
+    a = await start_node("a")
+    b = await start_node("b", ring=None)
+    later = b.id.incarnation + (1 << 40)
+    a._open_kernel().links.learn_boot("b", later)
+    await b.ring.join("test", seeds=[a.id.address], timeout=5)
+    assert b.id.incarnation > later
+    await eventually(lambda: a.ring.get("b") == b.id)
+
+
+async def test_an_unreadable_ring_message_is_a_dead_letter(start_node: NodeFactory) -> None:
+    a = await start_node("a")
+    b = await start_node("b", seeds=(a,))
+    dead: list[DeadLetter] = []
+    a.on_dead_letter(dead.append)
+    kernel = b._open_kernel()
+    link = kernel.links.get("a")
+    assert link is not None
+    kernel.send_ring(link, b"\xc1")
+    await b.ping("a")
+    assert [letter.target for letter in dead] == ["ring"]
 
 
 async def test_a_leaver_is_gone_at_once_and_may_join_again(start_node: NodeFactory) -> None:

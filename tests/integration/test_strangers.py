@@ -147,7 +147,9 @@ BROKEN = {
     "a call with a list as its target": b"\x91\x96\x01\x01\x90\xa1x\x01\xc4\x01\x90",
     "a call with text as arguments": b"\x91\x96\x01\x01\xa1x\xa1y\x01\xa1z",
     "a reply with a map as its number": b"\x91\x93\x04\x80\xc4\x00",
-    "a ring message that cannot be read": b"\x91\x92\x00\xc4\x01\xc1",
+    "a call with no number": b"\x91\x96\x01\xc0\xa1x\xa1y\x01\xc4\x01\x90",
+    "a call with a fraction as its time": b"\x91\x96\x01\x01\xa1x\xa1y\xcb" + bytes(8) + b"\xc4\x01\x90",
+    "a reply of no bytes": b"\x91\x93\x04\x01\xa1x",
     "a deep array": b"\x91" * 3000,
     "an extension": b"\x91\xd4\x05\x00",
 }

@@ -1,0 +1,537 @@
+"""docs/wire.md says what the code does: every hex string is made anew, every table compared.
+
+``PYTHONPATH=. python tests/unit/test_wire_page.py`` prints the generated blocks, for pasting into the page.
+"""
+
+import asyncio
+import hashlib
+import re
+import textwrap
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+from random import Random
+from typing import Any, TypeVar
+
+import msgpack
+import pytest
+
+from clusterkit.config import Config
+from clusterkit.core import channel, handshake, messages, payload, record, session
+from clusterkit.core.channel import Health, Reason
+from clusterkit.core.handshake import (
+    Here,
+    Initiator,
+    Judge,
+    Judged,
+    Party,
+    Received,
+    Responder,
+    Role,
+    Status,
+    Write,
+    expand,
+    judge,
+    prepare_cookies,
+)
+from clusterkit.core.identity import NodeId
+from clusterkit.core.record import Kind, RecordWriter, part
+from clusterkit.core.roster import Gone, Hello, HelloAck, pack
+from clusterkit.core.session import Outbox, Resume
+from clusterkit.node import Node
+from clusterkit.runtime import in_thread
+from clusterkit.services.client import Client
+from clusterkit.transport.base import Listener
+from clusterkit.transport.base import Stream as AnyStream
+
+T = TypeVar("T")
+PAGE = (Path(__file__).parents[2] / "docs" / "wire.md").read_text(encoding="utf-8")
+MIB = 1 << 20
+WIDTH = 104  # hex digits in one line
+
+
+# -- section 10: two nodes and a client, by the machines of core
+
+
+@dataclass
+class Meeting:
+    """One handshake, driven through both machines."""
+
+    prk: bytes
+    t1: bytes
+    auth_i: bytes
+    auth_r: bytes
+
+    @property
+    def keys(self) -> tuple[bytes, bytes]:
+        """The record keys of the two directions."""
+        t2 = hashlib.sha256(self.t1 + self.auth_i + self.auth_r).digest()
+        return expand(self.prk, b"clusterkit/1 records", t2)
+
+
+def meet(one: Party, other: Party, cookie: bytes, nonces: tuple[int, int] = (0x11, 0x22)) -> Meeting:
+    keys = prepare_cookies(cookie)
+    nonce_i, nonce_r = (bytes((each,)) * 32 for each in nonces)
+    initiator = Initiator(one, keys[0], nonce_i, expected=None, known_boot=lambda name: 0, now=0.0)
+    responder = Responder(other, keys, nonce_r, now=0.0)
+    [hello] = written(initiator.start())
+    [chal] = written(responder.step(Received(hello), 0.0))
+    [auth_i] = written(initiator.step(Received(chal), 0.0))
+    responder.step(Received(auth_i[:2]), 0.0)
+    [question] = responder.step(Received(auth_i[2:]), 0.0)
+    assert isinstance(question, Judge)
+    [auth_r] = written(responder.step(Judged(judge(question.caller, Here(other)), other.boot), 0.0))
+    return Meeting(keys[0], hashlib.sha256(hello + chal).digest(), auth_i, auth_r)
+
+
+def written(effects: list[handshake.Effect]) -> list[bytes]:
+    return [effect.data for effect in effects if isinstance(effect, Write)]
+
+
+COOKIE, NEXT_COOKIE = bytes(range(0x20)), bytes(range(0x20, 0x40))
+NODE_A = Party("node-a", 0xA1A2A3A4A5A6A7A8, "prod")
+NODE_B = Party("node-b", 0xB1B2B3B4B5B6B7B8, "prod")
+EVENT = msgpack.packb({"ev": "ping"})
+
+
+def resume(own: int, peer: int, received: int) -> bytes:
+    return part(Kind.RESUME, Resume(own, peer, received, MIB).pack())
+
+
+def number(kind: Kind, value: int) -> bytes:
+    return part(kind, value.to_bytes(8, "big"))
+
+
+def data(*elements: bytes) -> bytes:
+    return channel._data_part(list(elements))
+
+
+def key_schedule() -> dict[str, bytes]:
+    first = meet(NODE_A, NODE_B, COOKIE)
+    a_i, a_r = expand(first.prk, b"clusterkit/1 auth", first.t1)
+    t2 = hashlib.sha256(first.t1 + first.auth_i + first.auth_r).digest()
+    k_ir, k_ri = first.keys
+    return {
+        "PRK": first.prk,
+        "T1": first.t1,
+        "A_i": a_i,
+        "A_r": a_r,
+        "AUTH_I": first.auth_i,
+        "AUTH_R": first.auth_r,
+        "T2": t2,
+        "K_ir": k_ir,
+        "K_ri": k_ri,
+    }
+
+
+def first_records() -> dict[str, bytes]:
+    one, other = map(RecordWriter, meet(NODE_A, NODE_B, COOKIE).keys)
+    token = 0x0102030405060708
+    early = RecordWriter(meet(NODE_A, NODE_B, COOKIE).keys[1])
+    return {
+        "I0 RESUME(3,0,0)": one.seal([resume(3, 0, 0)]),
+        "R0 RESUME(7,0,0)": early.seal([resume(7, 0, 0)]),
+        "R0 RESUME(7,3,0)": other.seal([resume(7, 3, 0)]),
+        "I1 DATA[1]": one.seal([data(EVENT)]),
+        "I2 PING DATA[2]": one.seal([number(Kind.PING, token), data(EVENT, EVENT)]),
+        "R1 PONG ACK(3) DATA[1]": other.seal([number(Kind.PONG, token), number(Kind.ACK, 3), data(b"\xc0")]),
+        "I3 DATA[1], lost": one.seal([data(EVENT)]),
+    }
+
+
+def second_meeting() -> dict[str, bytes]:
+    again = meet(NODE_A, NODE_B, NEXT_COOKIE, (0x33, 0x44))
+    one, other = map(RecordWriter, again.keys)
+    return {
+        "AUTH_I": again.auth_i,
+        "AUTH_R": again.auth_r,
+        "I0 RESUME(3,7,1)": one.seal([resume(3, 7, 1)]),
+        "R0 RESUME(7,3,3)": other.seal([resume(7, 3, 3)]),
+        "I1 DATA[1], number 4": one.seal([data(EVENT)]),
+        "I2 ACK(1) GOODBYE(2)": one.seal([number(Kind.ACK, 1), part(Kind.GOODBYE, bytes((Reason.LEAVE,)))]),
+    }
+
+
+def other_proofs() -> dict[str, bytes]:
+    ring = meet(NODE_A, Party("node-b", NODE_B.boot, "test"), COOKIE)
+    version = meet(Party("node-a", NODE_A.boot, "prod", version=2), NODE_B, COOKIE)
+    client = meet(Party("cli-1", NODE_A.boot, "", Role.CLIENT), NODE_B, COOKIE)
+    longest = meet(Party("n" * 64, 1, "R" * 64), Party("N" * 64, 2**64 - 1, "R" * 64), b"\xff" * 100)
+    return {
+        "ring: AUTH_R": ring.auth_r,
+        "version: AUTH_I": version.auth_i,
+        "version: AUTH_R": version.auth_r,
+        "client: AUTH_I": client.auth_i,
+        "client: AUTH_R": client.auth_r,
+        "client: K_ir": client.keys[0],
+        "longest: K_ri": longest.keys[1],
+        "longest: mac_i": longest.auth_i[-32:],
+    }
+
+
+def ring_payloads() -> dict[str, bytes]:
+    a, b = NodeId("a", "10.0.0.1", 7022, 5), NodeId("b", "::1", 7023, 6)
+    return {"Hello": pack(Hello(a)), "HelloAck": pack(HelloAck((a, b))), "Gone": pack(Gone(b))}
+
+
+# -- section 11: a real client asks a real node, over a network in memory, while time stands still
+
+
+class World:
+    """The chance and the wall clock of the example; the nonces are 33.. and 44.., the boots end in 31.. and 32.."""
+
+    def __init__(self) -> None:
+        self._given = {32: iter((0x33, 0x44)), 4: iter((0x31, 0x32)), 6: iter((0x35,))}
+
+    def wall_time(self) -> float:
+        return 1_767_225_600.0
+
+    def entropy(self, size: int) -> bytes:
+        return bytes((next(self._given[size]),)) * size
+
+    def rng(self, name: str) -> Random:
+        return Random(name)
+
+    async def resolve(self, host: str, port: int) -> list[tuple[str, int]]:
+        return [(host, port)]
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        return work()
+
+
+class Still(asyncio.SelectorEventLoop):
+    """A loop whose clock stands still, so that no timer adds a record."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.environment = World()
+
+    def time(self) -> float:
+        return 1000.0
+
+
+class Pipe:
+    """One end of a connection in memory."""
+
+    remote = "memory"
+    unsent = 0
+
+    def __init__(self, who: str, log: list[tuple[str, bytes]]) -> None:
+        self.peer: Pipe = self
+        self._who, self._log = who, log
+        self._came: asyncio.Queue[bytes] = asyncio.Queue()
+        self._rest = b""
+
+    async def read(self, size: int) -> bytes:
+        came = self._rest or await self._came.get()
+        self._rest = came[size:]
+        return came[:size]
+
+    def write(self, data: bytes) -> None:
+        self._log.append((self._who, data))
+        self.peer._came.put_nowait(data)
+
+    async def drain(self) -> None:
+        """Never full."""
+
+    def abort(self) -> None:
+        self._came.put_nowait(b"")
+        self.peer._came.put_nowait(b"")
+
+    async def aclose(self) -> None:
+        self.abort()
+
+
+class Wire:
+    """A network of one listener, which writes down all that passes."""
+
+    port = 7022
+
+    def __init__(self) -> None:
+        self.log: list[tuple[str, bytes]] = []
+        self._accepted: Callable[[AnyStream], None]
+
+    async def connect(self, host: str, port: int) -> AnyStream:
+        one, other = Pipe("I", self.log), Pipe("R", self.log)
+        one.peer, other.peer = other, one
+        self._accepted(other)
+        return one
+
+    async def listen(self, host: str, port: int, accepted: Callable[[AnyStream], None]) -> Listener:
+        self._accepted = accepted
+        return self
+
+    async def aclose(self) -> None:
+        """Nothing is bound."""
+
+
+async def ask_a_node() -> list[tuple[str, bytes]]:
+    wire = Wire()
+    async with Node("node-a@10.0.0.1:7022", cookie=COOKIE, network=wire) as node:
+        await node.ring.join("prod")
+        async with Client("10.0.0.1", 7022, cookie=COOKIE, network=wire) as client:
+            assert (await client.call("ping"))["name"] == "node-a"
+    return wire.log
+
+
+CLIENT_LINES = (
+    "HELLO",
+    "CHAL",
+    "AUTH_I",
+    "AUTH_R",
+    "I0 RESUME(1,0,0)",
+    "R0 RESUME(1,1,0)",
+    "I1 DATA[CALL]",
+    "R1 ACK(1) DATA[REPLY]",
+    "I2 ACK(1) GOODBYE(1)",
+)
+
+
+@cache
+def client_session() -> dict[str, bytes]:
+    loop = Still()
+    try:
+        log = loop.run_until_complete(ask_a_node())
+    finally:
+        loop.close()
+    assert "".join(who for who, _ in log) == "IRIRIRIRI"
+    return dict(zip(CLIENT_LINES, (data for _, data in log), strict=True))
+
+
+def client_keys() -> dict[str, bytes]:
+    told = client_session()
+    t1 = hashlib.sha256(told["HELLO"] + told["CHAL"]).digest()
+    meeting = Meeting(prepare_cookies(COOKIE)[0], t1, told["AUTH_I"], told["AUTH_R"])
+    k_ir, k_ri = meeting.keys
+    return {"K_ir": k_ir, "K_ri": k_ri}
+
+
+PING_CALL = (
+    (4, "len: 39 bytes of payload"),
+    (4, "mlen: 35"),
+    (1, "kind 2, DATA"),
+    (1, "array of 1 message"),
+    (1, "array of 6 elements"),
+    (1, "1, CALL"),
+    (1, "id 1"),
+    (19, "to: str 'clusterkit.command'"),
+    (5, "handler: str 'ping'"),
+    (3, "ttl: 5000 ms"),
+    (3, "args: bin of 1 byte, which is an empty array"),
+    (16, "tag"),
+)
+PING_REPLY = (
+    (4, "len: 90"),
+    (4, "mlen: 9"),
+    (1, "kind 3, ACK"),
+    (8, "1 message received"),
+    (4, "mlen: 73"),
+    (1, "kind 2, DATA"),
+    (1, "array of 1 message"),
+    (1, "array of 3 elements"),
+    (1, "4, REPLY"),
+    (1, "id 1"),
+    (2, "payload: bin of 68 bytes"),
+    (1, "map of 5"),
+    (12, "'name': 'node-a'"),
+    (14, "'host': '10.0.0.1'"),
+    (8, "'port': 7022"),
+    (21, "'incarnation': u64"),
+    (10, "'ring': 'prod'"),
+    (16, "tag"),
+)
+
+
+def anatomy(whole: bytes, pieces: tuple[tuple[int, str], ...]) -> str:
+    lines, at = [], 0
+    for size, meaning in pieces:
+        lines.append(f"    {whole[at : at + size].hex():<44}{meaning}")
+        at += size
+    assert at == len(whole), (at, len(whole))
+    return "\n".join(lines)
+
+
+# -- the page
+
+
+def block(vectors: dict[str, bytes]) -> str:
+    """Vectors as they stand on the page: a label, then hex; the rest in lines below."""
+    label_width = max(map(len, vectors)) + 1
+    width = (WIDTH - label_width) // 16 * 16
+    lines = []
+    for label, value in vectors.items():
+        first, *rest = textwrap.wrap(value.hex(), width)
+        lines.append(f"    {label:<{label_width}}{first}")
+        lines += [" " * (4 + label_width) + each for each in rest]
+    return "\n".join(lines)
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "key schedule": lambda: block(key_schedule()),
+    "first records": lambda: block(first_records()),
+    "second meeting": lambda: block(second_meeting()),
+    "other proofs": lambda: block(other_proofs()),
+    "ring payloads": lambda: block(ring_payloads()),
+    "client session": lambda: block(client_session()),
+    "client keys": lambda: block(client_keys()),
+    "ping call": lambda: anatomy(client_session()["I1 DATA[CALL]"], PING_CALL),
+    "ping reply": lambda: anatomy(client_session()["R1 ACK(1) DATA[REPLY]"], PING_REPLY),
+}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_every_block_of_hex_is_what_the_code_makes(name: str) -> None:
+    assert BLOCKS[name]() in PAGE
+
+
+def test_no_hex_stands_on_the_page_but_in_these_blocks() -> None:
+    rest, made = PAGE, ""
+    for make in BLOCKS.values():
+        rest = rest.replace(make(), "")
+        made += make()
+    assert [each for each in re.findall(r"\b[0-9a-f]{12,}\b", rest) if each not in made] == []
+
+
+def rows(heading: str, which: int = 0) -> list[list[str]]:
+    """The cells of a table in the section of that heading, without the head."""
+    [section] = re.findall(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#|\Z)", PAGE, re.MULTILINE | re.DOTALL)
+    tables = re.findall(r"^\|[^\n]*\n\|[-| ]+\n((?:\|[^\n]*\n?)+)", section, re.MULTILINE)
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in tables[which].splitlines()]
+
+
+def pairs(heading: str, which: int = 0) -> dict[str, int]:
+    return {cells[1]: int(cells[0].strip("| ")) for cells in rows(heading, which)}
+
+
+def test_the_tables_of_numbers_are_the_enums() -> None:
+    assert pairs("2.3 The verdict of R") == {each.name: each.value for each in Status}
+    assert pairs("3. Records") == {each.name: each.value for each in Kind}
+    assert pairs("3. Records", 1) == {each.name: each.value for each in Reason}
+    assert pairs("6. Messages") == {each.name: each.value for each in messages.Op}
+    assert list(pairs("2.3 The verdict of R")) == [*[*Status.__members__][1:], "ACCEPT"]  # in the order of judging
+
+
+def test_the_table_of_error_codes_is_the_enum() -> None:
+    told = {cells[0].strip("| `") for cells in rows("6.2 Why a call has no value")}
+    assert told == {str(each) for each in messages.Code}
+
+
+def test_the_sizes_of_bodies() -> None:
+    sizes = {"u64": 8, "u32": 4, "u8": 1}
+    for cells in rows("3. Records"):
+        kind, body = Kind[cells[1]], re.findall(r"u\d+", cells[2])
+        assert record._BODY_SIZE.get(kind, 0) == sum(sizes[each] for each in body)
+
+
+def test_the_elements_of_messages() -> None:
+    types = {"bin": bytes, "int": int, "str": str, "bool": bool}
+    for cells in rows("6. Messages"):
+        [elements] = re.findall(r"\[\d, ([^\]]*)\]", cells[2])
+        shape = tuple(
+            tuple(sorted((types[each] for each in field.split(": ")[1].split(" or ")), key=lambda kind: kind.__name__))
+            for field in elements.split(", ")
+        )
+        expected = messages._SHAPES[messages.Op[cells[1]]]
+        assert shape == tuple(tuple(sorted(kinds, key=lambda kind: kind.__name__)) for kinds in expected[0])
+        assert len(expected) == 1 + ("kwargs: bin" in cells[2])
+
+
+def test_the_limits_are_the_defaults() -> None:
+    told = {cells[0].strip("| `"): cells[1] for cells in rows("9.1 Limits")}
+    default = Config()
+    assert set(told) == {field.name for field in fields(Config)}
+    for name, text in told.items():
+        assert float(text.split()[0].replace(",", "")) == getattr(default, name), name
+
+
+def test_the_fixed_limits() -> None:
+    told = {cells[0].strip("| "): cells[1].rstrip("| ") for cells in rows("9.1 Limits", 1)}
+    most = handshake.AUTH_LENGTHS[-1]
+    assert told == {
+        "bytes read from an unproven connection": f"{handshake.OPENING_SIZE} + 2 + {most}",
+        "cookies accepted": f"{handshake.MOST_COOKIES}",
+        "ring messages queued, per session": f"{Outbox().control:,} bytes",
+        "messages in one DATA": f"{session._MOST_ELEMENTS:,}",
+        "a record from its first byte to its last": f"{Health().record_within:g} s",
+        "PINGs that wait for their PONG": f"{channel._MOST_PONGS}; older ones are dropped, and one record answers"
+        f" at most {channel._PONGS_A_RECORD}",
+        "depth and width of a payload": f"{payload.MOST_DEEP}, {payload.MOST_WIDE:,}",
+    }
+
+
+def test_the_numbers_in_the_text() -> None:
+    health = Health()
+    for said in (
+        f"at the latest {health.ack_delay * 1000:g} ms",
+        f"at {channel._ACK_MESSAGES:,} messages or {channel._ACK_SIZE >> 10} KiB",
+        f"`max` less {channel.OVERHEAD} bytes",
+        f"at most {channel.FLUSH_SIZE >> 10} KiB of messages plus one message",
+        f"no byte came for {health.ping_after:g} s",
+        f"the same for {health.cut_after:g} s",
+        f"no progress for {health.write_stall:g} s",
+        f"did not end within {health.record_within:g} s",
+        f"{handshake.AUTH_LENGTHS[0]} to {handshake.AUTH_LENGTHS[-1]}",
+        f"`{handshake.MAGIC.decode()}`",
+    ):
+        assert said in " ".join(PAGE.split()), said
+
+
+def test_the_page_has_120_columns() -> None:
+    assert [line for line in PAGE.splitlines() if len(line) > 120] == []
+
+
+# -- the client of the page
+
+
+def page_client() -> dict[str, Any]:
+    [code] = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {"__name__": "page"}
+    exec(compile(code, "docs/wire.md", "exec"), names)
+    return names
+
+
+@pytest.fixture
+async def node() -> Any:
+    async with Node("node-a@127.0.0.1:0", cookie=COOKIE) as node:
+        await node.ring.join("prod")
+        yield node
+
+
+async def test_the_client_of_the_page_talks_to_a_node(node: Node) -> None:
+    link_class = page_client()["Link"]
+
+    def talk() -> Iterator[Any]:
+        link = link_class("127.0.0.1", node.id.port, COOKIE)
+        yield link.call("ping", [])
+        yield link.call("members", [])
+        yield link.call("ask", ["node-a", "nobody", "hello"])
+        with pytest.raises(RuntimeError, match="no_method"):
+            link.call("no such command", [])
+        link.close()
+
+    pinged, members, asked = await in_thread(lambda: list(talk()))
+    assert pinged == {
+        "name": "node-a",
+        "host": "127.0.0.1",
+        "port": node.id.port,
+        "incarnation": node.id.incarnation,
+        "ring": "prod",
+    }
+    assert [(each["name"], each["state"]) for each in members] == [("node-a", "alive")]
+    assert (asked["ok"], asked["error"], asked["executed"]) == (False, "NoSuchServer", "no")
+
+
+async def test_the_client_of_the_page_with_another_cookie(node: Node) -> None:
+    link_class = page_client()["Link"]
+
+    def talk() -> None:
+        with pytest.raises(ConnectionError):
+            link_class("127.0.0.1", node.id.port, NEXT_COOKIE)
+
+    await in_thread(talk)
+
+
+if __name__ == "__main__":
+    for title, make in BLOCKS.items():
+        print(f"{title}\n\n{make()}\n")
