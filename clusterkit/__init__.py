@@ -20,8 +20,17 @@ if TYPE_CHECKING:
     from clusterkit.actors.handlers import on as on
     from clusterkit.actors.ref import Ref as Ref
     from clusterkit.config import Config as Config
+    from clusterkit.core.bounded_load import BoundedLoad as BoundedLoad
+    from clusterkit.core.dotted_versions import DottedVersionVectorSet as DottedVersionVectorSet
+    from clusterkit.core.hash_ring import HashRing as HashRing
+    from clusterkit.core.hybrid_clock import HybridClock as HybridClock
     from clusterkit.core.identity import NodeId as NodeId
+    from clusterkit.core.ketama import ketama_ring as ketama_ring
+    from clusterkit.core.ring_diff import RingDiff as RingDiff
     from clusterkit.core.roster import Member as Member
+    from clusterkit.core.tokens import TokenScheme as TokenScheme
+    from clusterkit.core.vector_clock import Causality as Causality
+    from clusterkit.core.vector_clock import VectorClock as VectorClock
     from clusterkit.errors import AddressError as AddressError
     from clusterkit.errors import AlreadyInRing as AlreadyInRing
     from clusterkit.errors import AuthFailed as AuthFailed
@@ -45,6 +54,7 @@ if TYPE_CHECKING:
     from clusterkit.errors import ProtocolError as ProtocolError
     from clusterkit.errors import RemoteError as RemoteError
     from clusterkit.errors import ServerDown as ServerDown
+    from clusterkit.errors import UnknownNode as UnknownNode
     from clusterkit.errors import UnsupportedPayload as UnsupportedPayload
     from clusterkit.errors import UsageError as UsageError
     from clusterkit.errors import VersionMismatch as VersionMismatch
@@ -61,6 +71,17 @@ _HOMES = {
     "clusterkit.actors.handlers": ("call", "cast", "on"),
     "clusterkit.actors.ref": ("Ref",),
     "clusterkit.config": ("Config",),
+    "clusterkit.core.bounded_load": ("BoundedLoad",),
+    "clusterkit.core.dotted_versions": ("DottedVersionVectorSet",),
+    "clusterkit.core.hash_ring": ("HashRing",),
+    "clusterkit.core.hybrid_clock": ("HybridClock",),
+    "clusterkit.core.ketama": ("ketama_ring",),
+    "clusterkit.core.ring_diff": ("RingDiff",),
+    "clusterkit.core.tokens": ("TokenScheme",),
+    "clusterkit.core.vector_clock": (
+        "Causality",
+        "VectorClock",
+    ),
     "clusterkit.core.identity": ("NodeId",),
     "clusterkit.core.roster": ("Member",),
     "clusterkit.errors": (
@@ -87,6 +108,7 @@ _HOMES = {
         "ProtocolError",
         "RemoteError",
         "ServerDown",
+        "UnknownNode",
         "UnsupportedPayload",
         "UsageError",
         "VersionMismatch",

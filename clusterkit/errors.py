@@ -36,7 +36,8 @@ user catches have plain names, and a second base where users expect it::
     │  ├─ MessageTooLarge (ValueError)    over the receiver's limit: never sent
     │  └─ UnsupportedPayload (TypeError)  a value that msgpack cannot carry; has .path
     ├─ RemoteError                        a handler raised a type that is unknown here
-    └─ EmptyRing (LookupError)            a look-up in a hash ring without nodes
+    ├─ EmptyRing (LookupError)            a look-up in a hash ring without nodes
+    └─ UnknownNode (LookupError)          you: a hash ring has no node of that id
 
 ``executed`` is ``"no"`` when it is proven that no handler ran (the message never
 left, or was refused before a handler started), else ``"maybe"``.
@@ -234,3 +235,7 @@ class RemoteError(ClusterError):
 
 class EmptyRing(ClusterError, LookupError):
     """A look-up in a hash ring that has no nodes."""
+
+
+class UnknownNode(ClusterError, LookupError):
+    """The hash ring has no node of that id: nothing was changed."""

@@ -34,7 +34,10 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         _ = clusterkit.nonsense
 
 
-@pytest.mark.parametrize("name", ["NodeId", "ClusterError", "EmptyRing"])
+@pytest.mark.parametrize(
+    "name",
+    ["NodeId", "ClusterError", "HashRing", "VectorClock", "HybridClock", "DottedVersionVectorSet", "BoundedLoad"],
+)
 def test_a_pure_name_loads_no_asyncio(name: str) -> None:
     program = f"import sys, clusterkit; clusterkit.{name}; sys.exit('asyncio' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], timeout=20, check=False).returncode == 0
