@@ -24,6 +24,9 @@ logger = logging.getLogger("clusterkit.actors")
 _CALL, _, _INFO, _STOP = map(int, Op)  # plain ints: an enum's attribute costs 100 ns
 
 
+_NOBODY: tuple[Handler | None, Callable[..., Any]] = (None, lambda: None)
+
+
 class _Stop(Exception):
     """The actor ends; ``reason`` is what `terminate` is told."""
 
@@ -47,7 +50,9 @@ class Process:
         self.mailbox: Mailbox = kernel.register(name, actor.mailbox_limit or kernel.config.mailbox)
         self.task: asyncio.Task[None] | None = None
         self._kernel = kernel
-        self._handlers = type(actor).__handlers__
+        self._methods = {
+            name: (handler, getattr(actor, handler.attribute)) for name, handler in type(actor).__handlers__.items()
+        }
         self._open: dict[From, None] = {}  # calls left open with NoReply
         self._ended = ended
         actor._process = self  # noqa: SLF001 - the runtime's own marks
@@ -81,13 +86,20 @@ class Process:
 
     async def _serve(self) -> object:
         reason: object
-        mailbox, handle = self.mailbox, self._handle
+        mailbox, call, other = self.mailbox, self._call, self._other
         try:
             while True:
                 if (letter := mailbox.take()) is None:
                     await mailbox.wait()
+                    continue
+                self.current = letter[4]
+                if letter[0] == _CALL:
+                    await call(letter)
+                elif letter[0] == _STOP:
+                    raise _Stop(letter[2][0])
                 else:
-                    await handle(letter)
+                    await other(letter)
+                self.current = None
         except _Stop as stop:
             reason = stop.reason
         except Exception as error:
@@ -118,40 +130,28 @@ class Process:
 
     # -- letters
 
-    async def _handle(self, letter: Letter) -> None:
-        op, name, args, kwargs, frm, packed = letter
-        if op == _CALL:
-            if self._nobody_waits(frm):
-                return
-            self.current = frm
-            await self._call(name, args, kwargs, frm, packed)
-            self.current = None
-        elif op == _STOP:
-            raise _Stop(args[0])
-        else:
-            self.current = frm
-            await self._other(letter)
-            self.current = None
-
     def _nobody_waits(self, frm: From) -> bool:
         """Whether the caller gave up already; a request past its deadline is not started."""
-        call = frm._waiting  # noqa: SLF001 - the runtime's own marks
         if frm._link is None:  # noqa: SLF001 - the runtime's own marks
+            call = frm._waiting  # noqa: SLF001 - the runtime's own marks
             call.started = True
             return bool(call.future.done())
         return frm.deadline is not None and frm.deadline < self._kernel.loop.time()
 
-    async def _call(self, name: str, args: Any, kwargs: Any, frm: From, packed: bool) -> None:
+    async def _call(self, letter: Letter) -> None:
+        _, name, args, kwargs, frm, packed = letter
+        if self._nobody_waits(frm):
+            return
         try:
             if packed:
                 args, kwargs = _unpack(args, kwargs)
-            handler = self._handlers.get(name)
+            handler, method = self._methods.get(name) or _NOBODY
             if handler is None or handler.kind == "cast":
                 value = await self.actor.handle_call(_request(name, args, kwargs), frm)
             else:
                 if handler.kind == "on":
                     args = _event_arguments(handler, name, args, kwargs, frm)
-                value = getattr(self.actor, handler.attribute)(*args, **kwargs)
+                value = method(*args, **kwargs)
                 if handler.is_async:
                     value = await value
             if value is NOREPLY:
@@ -168,7 +168,7 @@ class Process:
             self._kernel.fail(frm, Code.RAISED, error, maybe=True)
 
     def _no_handler(self, name: str) -> str:
-        exported = ", ".join(sorted(self._handlers)) or "none"
+        exported = ", ".join(sorted(self._methods)) or "none"
         return f"{self.mailbox.shown} exports no handler {name!r}: it has {exported}"
 
     async def _other(self, letter: Letter) -> None:
@@ -179,13 +179,13 @@ class Process:
                 return
             if packed:
                 args, kwargs = _unpack(args, kwargs)
-            handler = self._handlers.get(name)
+            handler, method = self._methods.get(name) or _NOBODY
             if handler is None or handler.kind == "call":
                 await self._awaited(self.actor.handle_cast(_request(name, args, kwargs)))
                 return
             if handler.kind == "on":
                 args = _event_arguments(handler, name, args, kwargs, frm)
-            done = getattr(self.actor, handler.attribute)(*args, **kwargs)
+            done = method(*args, **kwargs)
             if handler.is_async:
                 await done
         except NoReply:

@@ -61,6 +61,7 @@ class Mailbox:
         self.name = name
         self.limit = limit
         self.closed = False
+        self._loop = asyncio.get_running_loop()
         self._system: deque[Letter] = deque()
         self._user: deque[Letter] = deque()
         self._waiter: asyncio.Future[None] | None = None
@@ -103,7 +104,7 @@ class Mailbox:
     async def wait(self) -> None:
         """Wait until `take` has something. One reader at a time."""
         while not (self._system or self._user):
-            self._waiter = asyncio.get_running_loop().create_future()
+            self._waiter = self._loop.create_future()
             try:
                 await self._waiter
             finally:

@@ -85,7 +85,7 @@ class Connection:
         channel, read = self.channel, self.stream.read
         try:
             while data := await read(_READ_SIZE):
-                for effect in channel.receive(data, now()):
+                for effect in channel.receive(data, self._loop.time()):
                     if type(effect) is Deliver:
                         self._deliver(effect.messages)
                     elif (end := self._special(effect)) is not None:
