@@ -16,8 +16,8 @@ from clusterkit.actors.process import Process
 from clusterkit.actors.ref import Ref
 from clusterkit.config import Config
 from clusterkit.core.channel import Reason
-from clusterkit.core.handshake import Party, prepare_cookies
 from clusterkit.core.identity import NodeId, check_name, parse_host_port
+from clusterkit.core.proof import Party, prepare_cookies
 from clusterkit.errors import ConfigError, NoSuchServer, UsageError
 from clusterkit.kernel.address import Address, DeadLetter
 from clusterkit.kernel.inbound import COMMAND_SERVER

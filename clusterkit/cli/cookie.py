@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from clusterkit.cli.failure import Exit, Failure, usage
-from clusterkit.core.handshake import prepare_cookies
+from clusterkit.core.proof import prepare_cookies
 from clusterkit.errors import ConfigError
 from clusterkit.runtime import entropy
 

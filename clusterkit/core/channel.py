@@ -19,7 +19,7 @@ from typing import Any
 
 import msgpack
 
-from clusterkit.core.handshake import RecordKeys
+from clusterkit.core.proof import RecordKeys
 from clusterkit.core.record import Kind, RecordReader, RecordWriter, part
 from clusterkit.core.session import Outgoing, Resume, Session
 from clusterkit.errors import ProtocolError

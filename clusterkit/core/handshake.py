@@ -1,258 +1,47 @@
 """Who is there, and does it hold the cookie: the four messages before the records.
 
-::
-
-    HELLO   I->R  "CKT1" | 01 | nonce_i[32]
-    CHAL    R->I  "CKT1" | 02 | nonce_r[32]
-    AUTH_I  I->R  u16 len | 03 | version | role   | boot u64 | lp(ring) | lp(name) | mac[32]
-    AUTH_R  R->I  u16 len | 04 | version | status | boot u64 | lp(ring) | lp(name) | mac[32]
-
-The initiator proves itself first; a stranger sees 37 bytes that say nothing. Two
-machines of one shape, `Initiator` and `Responder`: ``step(event, now)`` gives
-effects, ``wants`` is how many bytes to read next, ``next_deadline`` when to step
-with `Tick`. After `Failed` or `Refused` the connection is closed.
+HELLO, CHAL, AUTH_I, AUTH_R; `clusterkit.core.proof` has their bytes and keys. The
+initiator proves itself first; a stranger sees 37 bytes that say nothing. Two machines
+of one shape, `Initiator` and `Responder`: ``step(event, now)`` gives effects, ``wants``
+is how many bytes to read next, ``next_deadline`` when to step with `Tick`. After
+`Failed` or `Refused` the connection is closed.
 
 Rules: only fixed sizes and ``len`` are read before a MAC is proven, fields are
 parsed after; comparisons take constant time; every accepted cookie is tried.
 
-References: docs/wire.md; HKDF is RFC 5869.
+References: docs/wire.md, "Handshake" and "State machines".
 """
 
-import hashlib
 import hmac
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import ClassVar
 
-from clusterkit.core.identity import NAME
+from clusterkit.core.judgement import refusal
+from clusterkit.core.proof import (
+    AUTH_LENGTHS,
+    OPENING_SIZE,
+    Party,
+    RecordKeys,
+    Role,
+    Status,
+    check_opening,
+    expand,
+    opening,
+    parse_proof,
+    proof,
+    sha256,
+)
 from clusterkit.errors import (
     AuthFailed,
     ClusterError,
-    ConfigError,
-    CrossedDials,
-    DialledSelf,
     InvalidChecksum,
     JoinError,
     NameConflict,
-    NotInRing,
     OldIncarnation,
-    PeerFull,
-    PeerLeaving,
     ProtocolError,
-    VersionMismatch,
     WrongNode,
-    WrongRing,
 )
-
-VERSION = 1
-MAGIC = b"CKT1"
-NONCE_SIZE = 32
-OPENING_SIZE = 37
-AUTH_LENGTHS = range(46, 174)
-MOST_COOKIES = 4
-LEAST_COOKIE = 16
-
-
-class Role(IntEnum):
-    """What the initiator is: a node that may be a member, or a client that never is."""
-
-    NODE = 1
-    CLIENT = 2
-
-
-class Status(IntEnum):
-    """The responder's verdict, in the order in which it judges."""
-
-    ACCEPT = 0
-    VERSION = 1
-    SELF = 2
-    RING = 3
-    OLD_BOOT = 4
-    NAME_TAKEN = 5
-    CROSSED = 6
-    LEAVING = 7
-    FULL = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Party:
-    """What one side says of itself in its proof."""
-
-    name: str
-    boot: int
-    ring: str = ""
-    role: Role = Role.NODE
-    version: int = VERSION
-
-
-@dataclass(frozen=True, slots=True)
-class RecordKeys:
-    """The keys of the two directions of one link; never shown."""
-
-    by_initiator: bytes
-    by_responder: bytes
-
-    def __repr__(self) -> str:
-        return "RecordKeys(...)"
-
-
-# -- keys ---------------------------------------------------------------------------
-
-
-def prepare_cookies(cookies: str | bytes | Sequence[str | bytes]) -> tuple[bytes, ...]:
-    """Check cookies and return their HKDF keys; the first is dialled with, any is accepted.
-
-    Text is UTF-8. Raises `ConfigError` when there is none, more than four, or one
-    with less than 16 bytes; the message never has the cookie in it.
-    """
-    several = [cookies] if isinstance(cookies, str | bytes) else cookies
-    if not isinstance(several, Sequence):
-        raise ConfigError(f"a cookie is a str or bytes, not {type(cookies).__name__}")
-    if not 1 <= len(several) <= MOST_COOKIES:
-        raise ConfigError(f"{len(several)} cookies given: one is needed, {MOST_COOKIES} are the most")
-    return tuple(_extract(_cookie_bytes(cookie)) for cookie in several)
-
-
-def _cookie_bytes(cookie: str | bytes) -> bytes:
-    if not isinstance(cookie, str | bytes):
-        raise ConfigError(f"a cookie is a str or bytes, not {type(cookie).__name__}")
-    try:
-        raw = cookie.encode() if isinstance(cookie, str) else cookie
-    except UnicodeEncodeError:
-        raise ConfigError("the cookie is a str that has no UTF-8") from None
-    if len(raw) < LEAST_COOKIE:
-        raise ConfigError(
-            f"the cookie has {len(raw)} bytes, {LEAST_COOKIE} are the least: `clusterkit keygen` makes one"
-        )
-    return raw
-
-
-def _extract(cookie: bytes) -> bytes:
-    return hmac.digest(b"clusterkit/1 cookie", cookie, "sha256")
-
-
-def expand(key: bytes, label: bytes, transcript: bytes) -> tuple[bytes, bytes]:
-    """HKDF-Expand to two keys of 32 bytes, bound to a label and a transcript hash."""
-    info = label + b"\0" + transcript
-    first = hmac.digest(key, info + b"\x01", "sha256")
-    return first, hmac.digest(key, first + info + b"\x02", "sha256")
-
-
-def _sha256(*parts: bytes) -> bytes:
-    return hashlib.sha256(b"".join(parts)).digest()
-
-
-# -- messages -----------------------------------------------------------------------
-
-
-def opening(kind: int, nonce: bytes) -> bytes:
-    """HELLO (kind 1) or CHAL (kind 2)."""
-    return MAGIC + bytes((kind,)) + nonce
-
-
-def _check_opening(data: bytes, kind: int) -> None:
-    if not data.startswith(MAGIC + bytes((kind,))):
-        raise ProtocolError("this is no clusterkit handshake")
-
-
-def proof(kind: int, party: Party, flag: int, sign: Callable[[bytes], bytes]) -> bytes:
-    """AUTH_I (kind 3, flag = role) or AUTH_R (kind 4, flag = status)."""
-    ring, name = party.ring.encode(), party.name.encode()
-    fields = bytes((kind, party.version, flag)) + party.boot.to_bytes(8, "big")
-    fields += bytes((len(ring),)) + ring + bytes((len(name),)) + name
-    body = (len(fields) + 32).to_bytes(2, "big") + fields
-    return body + sign(body)
-
-
-def parse_proof(data: bytes, kind: int) -> tuple[Party, int]:
-    """Read a proof whose MAC was good: what the party says, and the flag."""
-    body = data[2:-32]
-    found, version, flag = body[:3]
-    boot = int.from_bytes(body[3:11], "big")
-    ring, rest = _length_prefixed(body[11:])
-    name, rest = _length_prefixed(rest)
-    if found != kind or rest or not boot:
-        raise ProtocolError("a proof with wrong fields", proven=True)
-    if not NAME.fullmatch(name) or (ring and not NAME.fullmatch(ring)):
-        raise ProtocolError("a proof with a name that is not allowed", proven=True)
-    return Party(name, boot, ring, Role.NODE, version), flag
-
-
-def _length_prefixed(data: bytes) -> tuple[str, bytes]:
-    if not data or len(data) <= data[0]:
-        raise ProtocolError("a proof with a field cut short", proven=True)
-    end = 1 + data[0]
-    return data[1:end].decode("latin-1"), data[end:]
-
-
-# -- judgement ----------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Here:
-    """What the responder knows when it judges a caller."""
-
-    me: Party
-    known_boot: int = 0  # the greatest boot proven by the caller's name, 0 = none
-    other_boot_alive: bool = False  # another boot of that name has a link and answered a PING
-    dialling_it: bool = False  # we dial that name; its CHAL came less than 1 s ago; not open
-    leaving: bool = False
-    full: bool = False
-
-
-def judge(caller: Party, here: Here) -> Status:
-    """Give the first verdict that applies, in the order of docs/wire.md."""
-    me = here.me
-    node = caller.role is Role.NODE
-    if caller.version != me.version:
-        return Status.VERSION
-    if (caller.name, caller.boot) == (me.name, me.boot):
-        return Status.SELF
-    if caller.ring != me.ring if node or caller.ring else False:
-        return Status.RING
-    if node and not caller.ring:
-        return Status.RING
-    if node and (verdict := _judge_name(caller, here)) is not Status.ACCEPT:
-        return verdict
-    if here.leaving:
-        return Status.LEAVING
-    return Status.FULL if here.full else Status.ACCEPT
-
-
-def _judge_name(caller: Party, here: Here) -> Status:
-    if here.known_boot > caller.boot:
-        return Status.OLD_BOOT
-    if caller.name == here.me.name or here.other_boot_alive:
-        return Status.NAME_TAKEN
-    if here.dialling_it and here.me.name < caller.name:
-        return Status.CROSSED
-    return Status.ACCEPT
-
-
-def refusal(status: Status, responder: Party, me: Party) -> JoinError:
-    """Turn a refusal into the error that says what differs."""
-    who = f"node {responder.name!r}"
-    match status:
-        case Status.VERSION:
-            return VersionMismatch(f"{who} speaks wire version {responder.version}, this is version {me.version}")
-        case Status.SELF:
-            return DialledSelf(f"the address is the one of {me.name!r} itself")
-        case Status.RING if not responder.ring:
-            return NotInRing(f"{who} is in no ring yet")
-        case Status.RING:
-            return WrongRing(f"{who} is in ring {responder.ring!r}, not in {me.ring!r}")
-        case Status.OLD_BOOT:
-            return OldIncarnation(f"{who} knows a later incarnation of {me.name!r}", responder.boot)
-        case Status.NAME_TAKEN:
-            return NameConflict(f"{who} says that another live node is named {me.name!r}")
-        case Status.CROSSED:
-            return CrossedDials(f"{who} dials this node at the same time")
-        case Status.LEAVING:
-            return PeerLeaving(f"{who} is leaving")
-        case _:
-            return PeerFull(f"{who} takes no more links")
-
 
 # -- events and effects -------------------------------------------------------------
 
@@ -431,8 +220,8 @@ class Initiator(_Handshake):
         return self._answer_challenge(message) if not self._auth_i else self._check_responder(message)
 
     def _answer_challenge(self, chal: bytes) -> list[Effect]:
-        _check_opening(chal, 2)
-        self._t1 = _sha256(self._hello, chal)
+        check_opening(chal, 2)
+        self._t1 = sha256(self._hello, chal)
         key_i, self._auth_key_r = expand(self._key, b"clusterkit/1 auth", self._t1)
         self._auth_i = proof(3, self._me, self._me.role, lambda body: hmac.digest(key_i, body, "sha256"))
         self._size = 2
@@ -451,7 +240,7 @@ class Initiator(_Handshake):
         if (error := self._not_as_expected(responder)) is not None:
             return self._fail(error)
         self.next_deadline = None
-        t2 = _sha256(self._t1, self._auth_i, auth_r)
+        t2 = sha256(self._t1, self._auth_i, auth_r)
         return [Proven(responder, RecordKeys(*expand(self._key, b"clusterkit/1 records", t2)), 0)]
 
     def _not_as_expected(self, responder: Party) -> JoinError | None:
@@ -497,8 +286,8 @@ class Responder(_Handshake):
 
     def _take(self, message: bytes) -> list[Effect]:
         if not self._t1:
-            _check_opening(message, 1)
-            self._t1 = _sha256(message, self._chal)
+            check_opening(message, 1)
+            self._t1 = sha256(message, self._chal)
             self._size = 2
             return [Write(self._chal)]
         self._check_caller(message)
@@ -530,6 +319,6 @@ class Responder(_Handshake):
         self.next_deadline = None
         if verdict.status is not Status.ACCEPT:
             return [Write(auth_r), Failed(refusal(verdict.status, me, caller))]
-        t2 = _sha256(self._t1, self._auth_i, auth_r)
+        t2 = sha256(self._t1, self._auth_i, auth_r)
         records = RecordKeys(*expand(key, b"clusterkit/1 records", t2))
         return [Write(auth_r), Proven(caller, records, self._cookie)]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgpack
 
 from clusterkit.core.channel import Reason
-from clusterkit.core.handshake import Role
 from clusterkit.core.messages import Code, check
 from clusterkit.core.payload import PayloadError, decode
+from clusterkit.core.proof import Role
 from clusterkit.core.session import Fate, Lane, Outgoing
 from clusterkit.errors import CallError, Executed, JoinError
 from clusterkit.kernel.calls import Call

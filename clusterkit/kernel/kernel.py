@@ -20,10 +20,10 @@ from typing import Any, NoReturn
 
 from clusterkit.config import Config
 from clusterkit.core.channel import Reason
-from clusterkit.core.handshake import Party
 from clusterkit.core.identity import NodeId, draw_incarnation
 from clusterkit.core.messages import Code, pack_call, pack_cast, pack_error, pack_info, pack_reply, pack_ring
 from clusterkit.core.payload import PayloadError, decode, encode
+from clusterkit.core.proof import Party
 from clusterkit.core.session import Lane, Outgoing
 from clusterkit.errors import (
     CallError,

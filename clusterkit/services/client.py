@@ -8,8 +8,8 @@ from typing import Any, Self
 
 from clusterkit.config import Config
 from clusterkit.core.channel import Reason
-from clusterkit.core.handshake import Party, Role, prepare_cookies
 from clusterkit.core.identity import NodeId
+from clusterkit.core.proof import Party, Role, prepare_cookies
 from clusterkit.errors import UsageError
 from clusterkit.kernel.address import Address
 from clusterkit.kernel.inbound import COMMAND_SERVER

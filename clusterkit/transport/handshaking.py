@@ -12,15 +12,15 @@ from clusterkit.core.handshake import (
     Initiator,
     Judge,
     Judged,
-    Party,
     Proven,
     Received,
     Refused,
     Responder,
     Tick,
     Write,
-    refusal,
 )
+from clusterkit.core.judgement import refusal
+from clusterkit.core.proof import Party
 from clusterkit.runtime import now
 from clusterkit.transport.base import Stream
 

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from clusterkit.core import reach
 from clusterkit.core.backoff import Backoff
 from clusterkit.core.channel import OVERHEAD, Channel, Reason
-from clusterkit.core.handshake import Proven, Role
+from clusterkit.core.handshake import Proven
 from clusterkit.core.identity import NodeId
+from clusterkit.core.proof import Role
 from clusterkit.core.session import Outgoing, Resume
 from clusterkit.errors import (
     ClusterError,

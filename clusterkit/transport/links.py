@@ -15,19 +15,10 @@ from itertools import count
 
 from clusterkit.config import Config
 from clusterkit.core.channel import Health, Reason
-from clusterkit.core.handshake import (
-    NONCE_SIZE,
-    Here,
-    Initiator,
-    Judged,
-    Party,
-    Proven,
-    Responder,
-    Role,
-    Status,
-    judge,
-)
+from clusterkit.core.handshake import Initiator, Judged, Proven, Responder
 from clusterkit.core.identity import NodeId
+from clusterkit.core.judgement import Here, judge
+from clusterkit.core.proof import NONCE_SIZE, Party, Role, Status
 from clusterkit.core.session import Outbox, Session
 from clusterkit.errors import ClusterError, ListenError
 from clusterkit.runtime import Tasks, entropy, now

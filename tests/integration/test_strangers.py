@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from clusterkit import Client, Config, GenServer, Node, NoSuchServer, call
-from clusterkit.core.handshake import Initiator, Party, Role, prepare_cookies
+from clusterkit.core.handshake import Initiator
+from clusterkit.core.proof import Party, Role, prepare_cookies
 from clusterkit.core.record import Kind, RecordWriter, part
 from clusterkit.core.session import Resume
 from clusterkit.runtime import now

@@ -19,23 +19,12 @@ import pytest
 
 from clusterkit.config import Config
 from clusterkit.core import channel, handshake, messages, payload, record, session
+from clusterkit.core import proof as proof_of
 from clusterkit.core.channel import Health, Reason
-from clusterkit.core.handshake import (
-    Here,
-    Initiator,
-    Judge,
-    Judged,
-    Party,
-    Received,
-    Responder,
-    Role,
-    Status,
-    Write,
-    expand,
-    judge,
-    prepare_cookies,
-)
+from clusterkit.core.handshake import Initiator, Judge, Judged, Received, Responder, Write
 from clusterkit.core.identity import NodeId
+from clusterkit.core.judgement import Here, judge
+from clusterkit.core.proof import Party, Role, Status, expand, prepare_cookies
 from clusterkit.core.record import Kind, RecordWriter, part
 from clusterkit.core.roster import Gone, Hello, HelloAck, pack
 from clusterkit.core.session import Outbox, Resume
@@ -447,10 +436,10 @@ def test_the_limits_are_the_defaults() -> None:
 
 def test_the_fixed_limits() -> None:
     told = {cells[0].strip("| "): cells[1].rstrip("| ") for cells in rows("9.1 Limits", 1)}
-    most = handshake.AUTH_LENGTHS[-1]
+    most = proof_of.AUTH_LENGTHS[-1]
     assert told == {
-        "bytes read from an unproven connection": f"{handshake.OPENING_SIZE} + 2 + {most}",
-        "cookies accepted": f"{handshake.MOST_COOKIES}",
+        "bytes read from an unproven connection": f"{proof_of.OPENING_SIZE} + 2 + {most}",
+        "cookies accepted": f"{proof_of.MOST_COOKIES}",
         "ring messages queued, per session": f"{Outbox().control:,} bytes",
         "messages in one DATA": f"{session._MOST_ELEMENTS:,}",
         "a record from its first byte to its last": f"{Health().record_within:g} s",
@@ -471,8 +460,8 @@ def test_the_numbers_in_the_text() -> None:
         f"the same for {health.cut_after:g} s",
         f"no progress for {health.write_stall:g} s",
         f"did not end within {health.record_within:g} s",
-        f"{handshake.AUTH_LENGTHS[0]} to {handshake.AUTH_LENGTHS[-1]}",
-        f"`{handshake.MAGIC.decode()}`",
+        f"{proof_of.AUTH_LENGTHS[0]} to {proof_of.AUTH_LENGTHS[-1]}",
+        f"`{proof_of.MAGIC.decode()}`",
     ):
         assert said in " ".join(PAGE.split()), said
 

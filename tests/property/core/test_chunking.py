@@ -7,22 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clusterkit.core.channel import Channel, Health, Resumed
-from clusterkit.core.handshake import (
-    Closed,
-    Effect,
-    Failed,
-    Here,
-    Initiator,
-    Judge,
-    Judged,
-    Party,
-    Received,
-    RecordKeys,
-    Responder,
-    Write,
-    judge,
-    prepare_cookies,
-)
+from clusterkit.core.handshake import Closed, Effect, Failed, Initiator, Judge, Judged, Received, Responder, Write
+from clusterkit.core.judgement import Here, judge
+from clusterkit.core.proof import Party, RecordKeys, prepare_cookies
 from clusterkit.core.record import Kind, Part, RecordReader, RecordWriter, part
 from clusterkit.core.session import Lane, Outbox, Outgoing, Resume, Session
 from clusterkit.errors import ClusterError, ProtocolError

@@ -7,23 +7,11 @@ import msgpack
 import pytest
 
 from clusterkit.core.channel import Channel, Deliver, Health, Resumed
-from clusterkit.core.handshake import (
-    Challenged,
-    Effect,
-    Failed,
-    Initiator,
-    Judge,
-    Party,
-    Received,
-    RecordKeys,
-    Responder,
-    Write,
-    opening,
-    prepare_cookies,
-)
+from clusterkit.core.handshake import Challenged, Effect, Failed, Initiator, Judge, Received, Responder, Write
 from clusterkit.core.identity import NodeId
 from clusterkit.core.messages import Code, check, pack_call, pack_cast, pack_error, pack_info, pack_reply
 from clusterkit.core.payload import PayloadError, decode, encode
+from clusterkit.core.proof import Party, RecordKeys, opening, prepare_cookies
 from clusterkit.core.record import Kind, RecordReader, RecordWriter, part
 from clusterkit.core.roster import Hello, HelloAck, pack, unpack
 from clusterkit.core.session import Outbox, Resume, Session

@@ -18,7 +18,7 @@ from clusterkit.core.channel import (
     Reason,
     Resumed,
 )
-from clusterkit.core.handshake import RecordKeys
+from clusterkit.core.proof import RecordKeys
 from clusterkit.core.record import Kind, RecordReader, RecordWriter, part
 from clusterkit.core.session import Lane, Outbox, Outgoing, Resume, Session, StaleSession
 from clusterkit.errors import ProtocolError
@@ -443,3 +443,13 @@ def test_a_look_at_the_time_told_gets_on() -> None:
     again = one.channel.watch(at, 0)
     assert again is not None
     assert again > at
+
+
+def test_a_channel_knows_whether_a_record_is_unfinished() -> None:
+    one, other = pair()
+    one.put(b"x")
+    record = one.write()
+    other.read(record[:7])
+    assert other.channel.inside_record
+    other.read(record[7:])
+    assert not other.channel.inside_record

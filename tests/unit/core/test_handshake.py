@@ -13,28 +13,18 @@ from clusterkit.core.handshake import (
     Effect,
     Event,
     Failed,
-    Here,
     Initiator,
     Judge,
     Judged,
-    Party,
     Proven,
     Received,
-    RecordKeys,
     Refused,
     Responder,
-    Role,
-    Status,
     Tick,
     Write,
-    expand,
-    judge,
-    opening,
-    parse_proof,
-    prepare_cookies,
-    proof,
-    refusal,
 )
+from clusterkit.core.judgement import Here, judge, refusal
+from clusterkit.core.proof import Party, RecordKeys, Role, Status, expand, opening, parse_proof, prepare_cookies, proof
 from clusterkit.errors import (
     AuthFailed,
     ClusterError,
@@ -472,3 +462,9 @@ def test_an_ended_machine_answers_nothing(event: Event) -> None:
 def test_a_verdict_that_nobody_asked_for_is_ignored() -> None:
     assert responder().step(Judged(Status.ACCEPT, 1), 0.0) == []
     assert initiator().step(Judged(Status.ACCEPT, 1), 0.0) == []
+
+
+@pytest.mark.parametrize("cookies", [5, None, object()])
+def test_what_is_no_cookie_at_all_is_a_config_error(cookies: object) -> None:
+    with pytest.raises(ConfigError, match="a cookie is a str or bytes"):
+        prepare_cookies(cookies)  # type: ignore[arg-type]

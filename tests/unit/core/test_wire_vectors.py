@@ -6,26 +6,9 @@ from dataclasses import replace
 import pytest
 
 from clusterkit.core.channel import Channel, Deliver, Goodbye, Health, Ponged, Reason, Resumed
-from clusterkit.core.handshake import (
-    Here,
-    Initiator,
-    Judge,
-    Judged,
-    Party,
-    Proven,
-    Received,
-    RecordKeys,
-    Refused,
-    Responder,
-    Role,
-    Status,
-    Write,
-    expand,
-    judge,
-    opening,
-    prepare_cookies,
-    proof,
-)
+from clusterkit.core.handshake import Initiator, Judge, Judged, Proven, Received, Refused, Responder, Write
+from clusterkit.core.judgement import Here, judge
+from clusterkit.core.proof import Party, RecordKeys, Role, Status, expand, opening, prepare_cookies, proof
 from clusterkit.core.record import Kind, RecordWriter, part
 from clusterkit.core.session import Lane, Outbox, Outgoing, Resume, Session
 
