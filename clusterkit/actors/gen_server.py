@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
-from clusterkit.actors.handlers import Handler, table_of
+from clusterkit.actors.handlers import Handler, table_of, targets_of
 from clusterkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -48,11 +48,13 @@ class GenServer:
     """Messages that may wait for this actor; None: as the node's configuration says."""
 
     __handlers__: ClassVar[dict[str, Handler]] = {}
+    __targets__: ClassVar[dict[Any, tuple[str, float | None]]] = {}
     _process: Process | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.__handlers__ = table_of(cls, _RESERVED)
+        cls.__targets__ = targets_of(cls, cls.__handlers__)
 
     # -- what the runtime gives a running actor
 

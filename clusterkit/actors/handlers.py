@@ -100,6 +100,14 @@ def table_of(cls: type, reserved: frozenset[str]) -> dict[str, Handler]:
     return handlers
 
 
+def targets_of(cls: type, handlers: dict[str, Handler]) -> dict[Any, tuple[str, float | None]]:
+    """What a caller may name, its method or its event, to the event and the timeout: looked up at each call."""
+    targets: dict[Any, tuple[str, float | None]] = {}
+    for event, handler in handlers.items():
+        targets[event] = targets[getattr(cls, handler.attribute)] = (event, handler.timeout)
+    return targets
+
+
 def _handler(attribute: str, function: Any, mark: Mark) -> Handler:
     takes_frm = False
     if mark.kind == "on":

@@ -83,8 +83,9 @@ class Ref(Generic[A]):
         whether the handler may have run. Ends within the timeout (5 s unless said
         otherwise by `with_`, by ``@call(timeout=)`` or by the configuration).
         """
-        name = method if type(method) is str else self._name_of(method)
-        return self._kernel.call(self._address, name, args, kwargs, self._timeout or self._default(name))
+        name, timeout = self._cls.__targets__.get(method) or self._target(method)
+        kernel = self._kernel
+        return kernel.call(self._address, name, args, kwargs, self._timeout or timeout or kernel.config.call_timeout)
 
     @overload
     def cast(
@@ -98,25 +99,22 @@ class Ref(Generic[A]):
         Returns when the mailbox (this node) or the link's queue (another one) has
         taken it, which is all that it promises.
         """
-        name = method if type(method) is str else self._name_of(method)
-        return self._kernel.cast(self._address, name, args, kwargs, self._timeout or self._kernel.config.call_timeout)
+        name, _ = self._cls.__targets__.get(method) or self._target(method)
+        kernel = self._kernel
+        return kernel.cast(self._address, name, args, kwargs, self._timeout or kernel.config.call_timeout)
 
     async def send(self, info: Any, /) -> None:
         """Send a value to the server's ``handle_info``; promises what `cast` does."""
         await self._kernel.info(self._address, info, self._timeout or self._kernel.config.call_timeout)
 
-    def _default(self, name: str) -> float:
-        handler = self._cls.__handlers__.get(name)
-        return (handler and handler.timeout) or self._kernel.config.call_timeout
-
-    def _name_of(self, method: Any) -> str:
-        name: str = getattr(method, "__name__", "")
-        handlers = self._cls.__handlers__
-        if name in handlers and handlers[name].attribute == name:
-            return name
-        for event, handler in handlers.items():  # a method exported with @on
-            if handler.attribute == name:
-                return event
+    def _target(self, method: Any) -> tuple[str, float | None]:
+        """Name what is called, where the class has no entry for it: another's event, or a base's method."""
+        if isinstance(method, str):
+            return method, None
+        name = getattr(method, "__name__", None)
+        handler = self._cls.__handlers__.get(name) if isinstance(name, str) else None
+        if handler is not None and handler.attribute == name:
+            return str(name), handler.timeout
         raise UsageError(
             f"{method!r} is no handler of {self._cls.__name__}: give one of its exported methods, or the name of an event"
         )

@@ -40,7 +40,7 @@ def encode(value: Any, root: str = "args") -> bytes:
     [1, ['two', 3.0]]
     """
     kind = type(value)
-    if not (kind in _SCALARS or ((kind is tuple or kind is list) and _is_flat(value))):
+    if kind not in _SCALARS and not ((kind is tuple or kind is list) and _is_flat(value)):
         _check(value, root, 1)
     try:
         return _pack(value)

@@ -47,16 +47,14 @@ _NEW, _QUEUED, _WRITTEN, _WITHDRAWN, _DONE = map(int, Fate)
 class Outgoing:
     """One message on its way to a peer.
 
-    ``owner`` is whoever waits for it, and means nothing here; ``by_name`` says
-    that a later incarnation may have it.
+    ``by_name`` says that a later incarnation may have it.
     """
 
-    __slots__ = ("body", "by_name", "fate", "lane", "owner")
+    __slots__ = ("body", "by_name", "fate", "lane")
 
-    def __init__(self, body: bytes, lane: int, owner: object = None, by_name: bool = False) -> None:
+    def __init__(self, body: bytes, lane: int, by_name: bool = False) -> None:
         self.body = body
         self.lane = lane
-        self.owner = owner
         self.by_name = by_name
         self.fate: int = _NEW
 
@@ -115,6 +113,8 @@ class Session:
         self.size = 0  # bytes held, but for control
         self.peer_most = 0  # the peer's largest record, 0 = not told yet
         self._bounds = bounds
+        self._most = bounds.messages
+        self._most_size = bounds.size
         self._held = 0
         self._withdrawn = 0  # at most so many withdrawn messages are still in the lanes
         self._control_size = 0
@@ -144,19 +144,19 @@ class Session:
 
         Replies may fill it to twice the bound: their requests were bounded already.
         """
-        bounds = self._bounds
         size = len(message.body)
         lane = message.lane
         if lane == _CONTROL:
-            if self._control_size + size > bounds.control:
+            if self._control_size + size > self._bounds.control:
                 return False
             self._control_size += size
         else:
             slack = 2 if lane == _REPLY else 1
-            if self._held >= bounds.messages * slack or self.size + size > bounds.size * slack:
+            held = self.size + size
+            if self._held >= self._most * slack or held > self._most_size * slack:
                 return False
             self._held += 1
-            self.size += size
+            self.size = held
         message.fate = _QUEUED
         self._lanes[lane].append(message)
         return True

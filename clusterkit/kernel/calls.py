@@ -11,7 +11,7 @@ from typing import Any
 
 from clusterkit.core.identity import NodeId
 from clusterkit.core.messages import Code
-from clusterkit.core.session import Fate, Outgoing
+from clusterkit.core.session import Fate, Lane, Outgoing
 from clusterkit.errors import (
     CallError,
     CallTimeout,
@@ -27,6 +27,7 @@ from clusterkit.kernel.address import Address
 from clusterkit.kernel.deadlines import Deadlines
 from clusterkit.transport.link import Link
 
+_REQUEST_LANE, _NEW = int(Lane.REQUEST), int(Fate.NEW)
 _TICK = 0.01  # seconds; a timeout may come this much late
 _NEVER = float("inf")
 _REFUSALS: dict[str, type[CallError]] = {
@@ -38,19 +39,26 @@ _REFUSALS: dict[str, type[CallError]] = {
 }
 
 
-class Call:
-    """One call. Its future ends in ``(packed, ok, value or error)``."""
+class Call(Outgoing):
+    """One call: the request on its way, and who waits for the reply.
 
-    __slots__ = ("address", "future", "handler", "link", "number", "outgoing", "slot", "started")
+    Its future ends in ``(packed, ok, value or error)``. A call on this node is never
+    put into a session.
+    """
+
+    __slots__ = ("address", "future", "handler", "link", "number", "slot", "started")
 
     def __init__(self, address: Address, handler: str, future: asyncio.Future[Any]) -> None:
+        self.body = b""
+        self.lane = _REQUEST_LANE
+        self.by_name = False
+        self.fate = _NEW
         self.address = address
         self.handler = handler
         self.future = future
         self.link: Link | None = None
         self.number = 0
-        self.outgoing: Outgoing | None = None
-        self.slot: dict[Call, None] | None = None
+        self.slot: dict[Call, None] = {}
         self.started = False  # a local handler took it out of the mailbox
 
     @property
@@ -60,8 +68,7 @@ class Call:
 
     def finish(self, outcome: tuple[bool, bool, Any]) -> None:
         """End it, unless it has ended."""
-        if self.slot is not None:
-            self.slot.pop(self, None)
+        self.slot.pop(self, None)
         if not self.future.done():
             self.future.set_result(outcome)
 
@@ -92,9 +99,7 @@ class Call:
         if self.link is None:
             return not self.started
         self.link.waiting.pop(self.number, None)
-        if self.outgoing is None or self.outgoing.fate == Fate.NEW:
-            return True
-        return self.link.withdraw(self.outgoing)
+        return self.fate == _NEW or self.link.withdraw(self)
 
     def lose(self, why: str, *, never_sent: bool) -> None:
         """End it because its node is gone."""

@@ -59,6 +59,7 @@ class Inbound:
     def delivered(self, link: Link, messages: list[Any]) -> None:
         """Take a batch off the wire; raises `ProtocolError` at the first that is no message."""
         waiting = link.waiting
+        now = self._kernel.loop.time()
         for message in messages:
             try:
                 op = message[0]
@@ -70,9 +71,11 @@ class Inbound:
                     if call is None:
                         self._kernel.counters["late_replies"] += 1
                     else:
-                        call.finish((True, True, payload))
+                        call.slot.pop(call, None)
+                        if not call.future.done():
+                            call.future.set_result((True, True, payload))
                 elif op == _CALL:
-                    self._call(link, message)
+                    self._call(link, message, now)
                 elif op == _CAST:
                     self._cast(link, message)
                 else:
@@ -82,7 +85,7 @@ class Inbound:
                 check(message)
                 raise
 
-    def _call(self, link: Link, message: list[Any]) -> None:
+    def _call(self, link: Link, message: list[Any], now: float) -> None:
         kernel = self._kernel
         kwargs: Any = None
         if len(message) == 6:
@@ -91,7 +94,7 @@ class Inbound:
             _, number, to, handler, ttl, args, kwargs = message
         if type(number) is not int or type(ttl) is not int or not _is_send(to, handler, args, kwargs):
             raise TypeError(message)
-        frm = From(link.peer, kernel.loop.time() + ttl / 1000, link, number, link.session, True)
+        frm = From(link.peer, now + ttl / 1000, link, number, link.session, True)
         mailbox = kernel.find(to)
         if link.role is Role.CLIENT and to != COMMAND_SERVER:
             kernel.fail(frm, Code.FORBIDDEN, f"a client reaches {COMMAND_SERVER} alone, not {to!r}", maybe=False)
@@ -157,9 +160,9 @@ class Inbound:
         """End the calls of the session, and report what nobody waits for."""
         never = {id(message) for message in queued}
         for call in list(link.waiting.values()):
-            if id(call.outgoing) in never:
+            if id(call) in never:
                 call.lose(why, never_sent=True)
-            elif call.outgoing is None or call.outgoing.fate != Fate.QUEUED:
+            elif call.fate != Fate.QUEUED:
                 call.lose(why, never_sent=False)
         self._report(link, written, why, "maybe")
         self._report(link, queued, why, "no")
@@ -167,9 +170,9 @@ class Inbound:
     def too_large(self, link: Link, messages: list[Outgoing]) -> None:
         """Fail messages that were queued before the peer said how much it takes."""
         for message in messages:
-            if isinstance(call := message.owner, Call):
-                link.waiting.pop(call.number, None)
-                call.fail(self._kernel.too_large(link, len(message.body), call.address, call.handler))
+            if isinstance(message, Call):
+                link.waiting.pop(message.number, None)
+                message.fail(self._kernel.too_large(link, len(message.body), message.address, message.handler))
         self._report(link, messages, f"over the {link.most_body} bytes that the peer takes", "no")
 
     def down(self, link: Link, why: str) -> None:
@@ -191,7 +194,7 @@ class Inbound:
 
     def _report(self, link: Link, messages: list[Outgoing], why: str, executed: Executed) -> None:
         for message in messages:
-            if message.owner is None and message.lane != Lane.CONTROL:
+            if not isinstance(message, Call) and message.lane != Lane.CONTROL:
                 self._kernel.dead(link.peer, _target_of(message.body), why, executed)
 
 

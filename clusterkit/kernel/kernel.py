@@ -122,8 +122,8 @@ class Kernel:
         deadline = loop.time() + timeout
         if address.node is None:
             self._call_here(call, args, kwargs, deadline)
-        elif (unsent := self._call_there(call, address.node, args, kwargs, timeout)) is not None:
-            await self._wait_for_room(unsent, call, deadline)
+        elif (link := self._call_there(call, address.node, args, kwargs, timeout)) is not None:
+            await self._wait_for_room(link, call, address, handler, deadline)
         self._waiting.add(call, deadline)
         try:
             packed, ok, value = await future
@@ -160,20 +160,19 @@ class Kernel:
 
     def _call_there(
         self, call: Call, node: NodeId, args: tuple[Any, ...], kwargs: dict[str, Any], ttl: float
-    ) -> Outgoing | None:
-        """Queue a request; return it when the outbox has no room for it now."""
+    ) -> Link | None:
+        """Queue a request; return the link when its outbox has no room now."""
         address, handler = call.address, call.handler
         link = call.link = self._link_to(address, node, handler)
         if link.down:
             raise call.node_down(link.why, "no")
         number = call.number = next(self._numbers)
         packed = encode(kwargs, "kwargs") if kwargs else None
-        body = pack_call(number, address.to, handler, ttl, encode(args), packed)
+        body = call.body = pack_call(number, address.to, handler, ttl, encode(args), packed)
         if len(body) > link.most_body:
             raise self.too_large(link, len(body), address, handler)
-        outgoing = call.outgoing = Outgoing(body, _REQUEST_LANE, call)
-        if not link.send(outgoing):
-            return outgoing
+        if not link.send(call):
+            return link
         link.waiting[number] = call
         return None
 
@@ -182,20 +181,21 @@ class Kernel:
         text = f"a message of {size} bytes to {address}: {link.most_body} are the most"
         return MessageTooLarge(text, node=link.peer, target=f"{address.to}.{handler}")
 
-    async def _wait_for_room(self, outgoing: Outgoing, call: Call, deadline: float) -> None:
+    async def _wait_for_room(
+        self, link: Link, message: Outgoing, address: Address, handler: str, deadline: float
+    ) -> None:
         """Queue a message when the full outbox has room again; raises `LinkFull` at the deadline."""
-        link = call.link
-        assert link is not None
+        call = message if isinstance(message, Call) else None
         while True:
-            if link.down and call.number:
+            if link.down and call is not None:
                 raise call.node_down(link.why, "no")
-            if link.send(outgoing):
+            if link.send(message):
                 break
             if not await link.room(deadline):
                 held = f"{len(link.session)} messages, {link.session.size} bytes"
-                text = f"the outbox to {link.peer.name} stayed full ({held}): {call.address}, {call.handler!r}"
-                raise LinkFull(text, node=link.peer, target=call.target)
-        if call.number:
+                text = f"the outbox to {link.peer.name} stayed full ({held}): {address}, {handler!r}"
+                raise LinkFull(text, node=link.peer, target=f"{address.to}.{handler}")
+        if call is not None:
             link.waiting[call.number] = call
 
     def _link_to(self, address: Address, node: NodeId, handler: str) -> Link:
@@ -225,7 +225,7 @@ class Kernel:
             return
         body = pack_cast(address.to, handler, encode(args), encode(kwargs, "kwargs") if kwargs else None)
         if (unsent := self._send_there(address, address.node, handler, body)) is not None:
-            await self._wait_for_room(unsent[1], unsent[0], self.loop.time() + timeout)
+            await self._wait_for_room(*unsent, address, handler, self.loop.time() + timeout)
 
     async def info(self, address: Address, value: Any, timeout: float) -> None:
         """Send a value to ``handle_info``; promises what `cast` does."""
@@ -237,19 +237,15 @@ class Kernel:
             return
         body = pack_info(address.to, encode(value, "info"))
         if (unsent := self._send_there(address, address.node, "info", body)) is not None:
-            await self._wait_for_room(unsent[1], unsent[0], self.loop.time() + timeout)
+            await self._wait_for_room(*unsent, address, "info", self.loop.time() + timeout)
 
-    def _send_there(self, address: Address, node: NodeId, handler: str, body: bytes) -> tuple[Call, Outgoing] | None:
-        """Queue a message that nobody answers; return it when the outbox has no room for it now."""
+    def _send_there(self, address: Address, node: NodeId, handler: str, body: bytes) -> tuple[Link, Outgoing] | None:
+        """Queue a message that nobody answers; return it, with its link, when the outbox has no room now."""
         link = self._link_to(address, node, handler)
         if len(body) > link.most_body:
             raise self.too_large(link, len(body), address, handler)
-        outgoing = Outgoing(body, _REQUEST_LANE, None, not address.pinned)
-        if link.send(outgoing):
-            return None
-        call = Call(address, handler, self.loop.create_future())
-        call.link = link
-        return call, outgoing
+        message = Outgoing(body, _REQUEST_LANE, not address.pinned)
+        return None if link.send(message) else (link, message)
 
     # -- replies
 

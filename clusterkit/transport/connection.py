@@ -59,8 +59,8 @@ class Connection:
         self._parting: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks("connection")
-        self._flushing = False
-        self._busy = False  # the last turn had more than one message
+        self.flushing = False
+        self.busy = False  # this turn, or the last, has more than one message
         self._stalled = False
         self._closed = False
         self._watch: asyncio.TimerHandle | None = None
@@ -156,17 +156,17 @@ class Connection:
         At once when the last turn had one message only: a caller that waits for each
         answer gains a turn at both ends, and many callers still share their records.
         """
-        if self._flushing:
-            self._busy = True
+        if self.flushing:
+            self.busy = True
             return
-        self._flushing = True
+        self.flushing = True
         self._loop.call_soon(self._turn_ended)
-        if not self._busy:
+        if not self.busy:
             self._flush()
-        self._busy = False
+        self.busy = False
 
     def _turn_ended(self) -> None:
-        self._flushing = False
+        self.flushing = False
         if self.channel.wants_write:
             self._flush()
 

@@ -80,6 +80,7 @@ class Link:
         self.waiting: dict[int, Any] = {}
         self.session = links.new_session()
         self.connection: Connection | None = None
+        self.down = False  # the peer is called down: calls fail at once
         self.challenged_at: float | None = None  # our dial got its CHAL then, and is not open
         self.most_body = config.message_limit - OVERHEAD
         self._links = links
@@ -104,11 +105,6 @@ class Link:
         return self.connection is not None and self.connection.open
 
     @property
-    def down(self) -> bool:
-        """Whether the peer is called down; calls fail at once."""
-        return self._reach.down
-
-    @property
     def unused(self) -> bool:
         """Whether nobody wants this peer, and no connection is open or opening."""
         return not self._reach.wanted and not self._carried
@@ -126,7 +122,10 @@ class Link:
         if not self.session.put(message):
             return False
         if connection is not None:
-            connection.flush_soon()
+            if connection.flushing:
+                connection.busy = True
+            else:
+                connection.flush_soon()
         return True
 
     def withdraw(self, message: Outgoing) -> bool:
@@ -163,7 +162,9 @@ class Link:
         self._step(reach.Wanted())
 
     def _step(self, event: reach.Event) -> None:
-        for effect in self._reach.step(event, now()):
+        effects = self._reach.step(event, now())
+        self.down = self._reach.down
+        for effect in effects:
             match effect:
                 case reach.Dial():
                     self._dial = self._tasks.spawn(self._dial_once(), "dial")

@@ -57,6 +57,8 @@ class Links:
         self._bounds = Outbox(config.outbox_messages, config.outbox_size)
         self._sessions = count(1)
         self._links: dict[str, Link] = {}
+        self.get = self._links.get
+        """The link to the node of a name, or None."""
         self._clients: dict[tuple[str, int], Link] = {}
         self._known: dict[str, int] = {}
         self._unproven: dict[Stream, None] = {}
@@ -64,10 +66,6 @@ class Links:
         self._listener: Listener | None = None
 
     # -- the table
-
-    def get(self, name: str) -> Link | None:
-        """The link to the node of that name."""
-        return self._links.get(name)
 
     def __iter__(self) -> Iterator[Link]:
         return iter([*self._links.values(), *self._clients.values()])
