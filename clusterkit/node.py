@@ -6,6 +6,7 @@ The main path, for a reader: this file, then `actors/gen_server.py` and
 """
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ from clusterkit.transport.tcp import TcpNetwork
 A = TypeVar("A", bound=GenServer)
 P = ParamSpec("P")
 R = TypeVar("R")
+
+logger = logging.getLogger("clusterkit.node")
 
 _RESERVED = "clusterkit."
 
@@ -111,6 +114,9 @@ class Node:
         kernel = self._open_kernel()
         if kernel.closed:
             return
+        kernel.check_loop()
+        if any(process.is_current for process in self._processes.values()):
+            raise UsageError("an actor cannot close its own node: the node waits for its actors")
         await self._shut(Reason.LEAVE if self.ring.id else Reason.STOP, self._config.drain_timeout if drain else 0.5)
 
     async def _shut(self, reason: Reason, budget: float) -> None:
@@ -132,7 +138,9 @@ class Node:
             _, late = await asyncio.wait(tasks, timeout=max(0.0, deadline - now()))
             for task in late:
                 task.cancel()
-            await asyncio.wait(tasks)
+            _, stuck = await asyncio.wait(tasks, timeout=1.0)
+            for task in stuck:
+                logger.error("%s does not end: it swallows its cancellation", task.get_name())
 
     async def run_until_signal(self) -> str:
         """Wait for SIGINT or SIGTERM and return its name; a second one ends the process at once."""
@@ -180,6 +188,7 @@ class Node:
         kernel = self._open_kernel()
         if kernel.closed:
             raise UsageError(f"node {kernel.id.name} is closed: no actor can be started")
+        kernel.check_loop()
         if not isinstance(actor, GenServer):
             raise UsageError(f"node.start takes a GenServer object, not {actor!r}")
         if name is not None:
@@ -195,7 +204,11 @@ class Node:
         self._processes[process.mailbox.serial] = process
         started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         process.task = self._tasks.spawn(process.run(started), process.mailbox.shown)
-        await started
+        try:
+            await started
+        except asyncio.CancelledError:
+            process.task.cancel()  # who starts it gave up: it is not left half started
+            raise
         ref: Ref[A] = process.ref
         return ref
 
@@ -206,7 +219,8 @@ class Node:
         """Stop an actor of this node after the handler that runs now; returns when it has ended.
 
         What waits in its mailbox is answered `ServerDown`. A handler that does not end
-        within ``timeout`` seconds is cancelled. Raises `NoSuchServer`.
+        within ``timeout`` seconds is cancelled. An actor that stops itself does so when
+        its handler has ended. Raises `NoSuchServer`.
         """
         kernel = self._open_kernel()
         to = ref if isinstance(ref, str) else ref.address.to
@@ -216,11 +230,14 @@ class Node:
         process = self._processes.get(mailbox.serial) if mailbox is not None else None
         if process is None or process.task is None:
             raise NoSuchServer(f"no server {to!r} runs on {kernel.id.name}", node=kernel.id, target=str(to))
+        kernel.check_loop()
         process.stop(reason)
+        if process.is_current:
+            return  # it stops when this handler, which asked for it, has ended
         done, _ = await asyncio.wait([process.task], timeout=timeout)
         if not done:
             process.task.cancel()
-            await asyncio.wait([process.task])
+            await asyncio.wait([process.task], timeout=1.0)
 
     def ref(self, cls: type[A], name: str, *, on: NodeId | str | None = None) -> Ref[A]:
         """Refer to a named actor, here or ``on`` a member (its name, its address, its `NodeId`).

@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol, TypeVar, cast
 
 T = TypeVar("T")
+_CANCELS = 3  # how often a task is told to end, a second apart
 logger = logging.getLogger("clusterkit")
 logger.addHandler(logging.NullHandler())
 
@@ -132,12 +133,17 @@ class Tasks:
         return len(self._running)
 
     async def aclose(self) -> None:
-        """Cancel all tasks but the calling one, and wait until they have ended."""
+        """Cancel all tasks but the calling one and wait until they have ended, for 3 s at the most."""
         me = asyncio.current_task()
-        while waiting := [task for task in self._running if task is not me]:
+        for _ in range(_CANCELS):
+            waiting = [task for task in self._running if task is not me]
             for task in waiting:
                 task.cancel()
-            await asyncio.wait(waiting)
+            if waiting:
+                await asyncio.wait(waiting, timeout=1.0)
+        for task in self._running:
+            if task is not me:
+                logger.error("task %s does not end: it swallows its cancellation", task.get_name())
 
 
 async def until(deadline: float, work: Awaitable[T]) -> T:

@@ -7,7 +7,6 @@ class is, and everything that could not work is a `TypeError` there.
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf
 from typing import Any, Literal, TypeVar, overload
 
 from clusterkit.errors import ConfigError
@@ -15,6 +14,7 @@ from clusterkit.errors import ConfigError
 F = TypeVar("F", bound=Callable[..., Any])
 Kind = Literal["call", "cast", "on"]
 _MARK = "__clusterkit_handler__"
+_LONGEST = 1_000_000_000  # seconds; 31 years
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +54,9 @@ def call(function: Any = None, /, *, timeout: float | None = None) -> Any:
 
 
 def check_timeout(timeout: float) -> float:
-    """Return a duration in seconds, or raise `ConfigError`: never zero, never infinite."""
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < inf:
-        raise ConfigError(f"timeout is {timeout!r}: it must be a positive number of seconds")
+    """Return a duration in seconds, or raise `ConfigError`: never zero, never endless."""
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= _LONGEST:
+        raise ConfigError(f"timeout is {timeout!r}: it must be a positive number of seconds, at most {_LONGEST:,}")
     return float(timeout)
 
 

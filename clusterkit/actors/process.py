@@ -24,7 +24,7 @@ logger = logging.getLogger("clusterkit.actors")
 _CALL, _, _INFO, _STOP = map(int, Op)  # plain ints: an enum's attribute costs 100 ns
 
 
-_NOBODY: tuple[Handler | None, Callable[..., Any]] = (None, lambda: None)
+_NOBODY: tuple[Handler | None, Callable[..., Any]] = (None, lambda *_args, **_kwargs: None)
 
 
 class _Stop(Exception):
@@ -67,6 +67,9 @@ class Process:
                 reason = await self._serve()
         except asyncio.CancelledError:
             reason = "killed"
+            raise
+        except BaseException as error:
+            reason = error
             raise
         finally:
             self._close(reason)
@@ -123,6 +126,11 @@ class Process:
         self._kernel.unregister(self.mailbox)
         self._ended(self)
 
+    @property
+    def is_current(self) -> bool:
+        """Whether the caller runs inside this actor."""
+        return self.task is not None and self.task is asyncio.current_task()
+
     def stop(self, reason: object) -> None:
         """Stop after the handler that runs now."""
         frm = From(self._kernel.id, None, None, 0, None, False)
@@ -140,6 +148,7 @@ class Process:
 
     async def _call(self, letter: Letter) -> None:
         _, name, args, kwargs, frm, packed = letter
+        method = _NOBODY[1]
         if self._nobody_waits(frm):
             return
         try:
@@ -165,7 +174,13 @@ class Process:
         except _BadArguments as error:
             self._kernel.fail(frm, Code.BAD_ARGUMENTS, str(error), maybe=False)
         except Exception as error:  # noqa: BLE001 - the caller's to handle
+            self._raised(frm, error, fits=not isinstance(error, TypeError) or _fits(method, args, kwargs))
+
+    def _raised(self, frm: From, error: Exception, *, fits: bool) -> None:
+        if fits:
             self._kernel.fail(frm, Code.RAISED, error, maybe=True)
+        else:
+            self._kernel.fail(frm, Code.BAD_ARGUMENTS, f"{self.mailbox.shown}: {error}", maybe=False)
 
     def _no_handler(self, name: str) -> str:
         exported = ", ".join(sorted(self._methods)) or "none"
@@ -173,6 +188,7 @@ class Process:
 
     async def _other(self, letter: Letter) -> None:
         op, name, args, kwargs, frm, packed = letter
+        method = _NOBODY[1]
         try:
             if op == _INFO:
                 await self._awaited(self.actor.handle_info(decode(args) if packed else args[0]))
@@ -191,9 +207,14 @@ class Process:
         except NoReply:
             return
         except (_NotHandled, _BadArguments, PayloadError) as error:
-            self._kernel.dead(
-                self._kernel.id, f"{self.mailbox.shown}.{name}", str(error) or "no handler takes it", "no"
-            )
+            self._dead(name, str(error) or "no handler takes it")
+        except TypeError as error:
+            if op == _INFO or _fits(method, args, kwargs):
+                raise  # the handler's own
+            self._dead(name, str(error))
+
+    def _dead(self, name: str, why: str) -> None:
+        self._kernel.dead(self._kernel.id, f"{self.mailbox.shown}.{name}", why, "no")
 
     @staticmethod
     async def _awaited(value: Any) -> None:
@@ -223,6 +244,15 @@ def _unpack(args: bytes, kwargs: bytes | None) -> tuple[Any, Any]:
     if type(positional) is not list or type(named) is not dict:
         raise _BadArguments("the arguments are no array and map")
     return positional, named
+
+
+def _fits(method: Callable[..., Any], args: Any, kwargs: Any) -> bool:
+    """Whether arguments fit a handler; asked only after a `TypeError`, to tell whose it was."""
+    try:
+        inspect.signature(method).bind(*args, **kwargs)
+    except TypeError:
+        return False
+    return True
 
 
 def _event_arguments(handler: Handler, name: str, args: Any, kwargs: Any, frm: From) -> Any:

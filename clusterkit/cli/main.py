@@ -54,7 +54,7 @@ def run(arguments: Sequence[str]) -> tuple[int, bool]:
     except click.ClickException as mistake:
         print_failure(mistake.format_message(), _help_of(mistake))
         return Exit.USAGE, False
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, asyncio.CancelledError, click.Abort):  # Ctrl-C, wherever the loop was
         return Exit.INTERRUPTED, False
     except BrokenPipeError:
         _drop_stdout()

@@ -302,8 +302,11 @@ class Channel:
             self._watch_from = self._moved_at = now
             self._record_from = self._record_from and now
         self._check_progress(now, unsent)
-        self._look_at = self._next_look(now, unsent)
-        return self._look_at
+        look_at = self._next_look(now, unsent)
+        if look_at is not None and unsent:
+            look_at = min(look_at, max(now, self._moved_at + self._health.write_stall))
+        self._look_at = look_at
+        return look_at
 
     def _check_progress(self, now: float, unsent: int) -> None:
         health = self._health

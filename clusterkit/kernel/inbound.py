@@ -63,6 +63,8 @@ class Inbound:
         for message in messages:
             try:
                 op = message[0]
+                if type(op) is not int:
+                    check(message)
                 if op == _REPLY:
                     _, number, payload = message
                     if type(payload) is not bytes or type(number) is not int:

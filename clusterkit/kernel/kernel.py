@@ -141,6 +141,11 @@ class Kernel:
         except PayloadError as error:
             raise RemoteError("PayloadError", f"the reply of {call.address} cannot be read: {error}") from None
 
+    def check_loop(self) -> None:
+        """Raise `UsageError` unless the node's own loop runs."""
+        if get_running_loop() is not self.loop:
+            raise UsageError(f"node {self.id.name} runs on another event loop: call it from there")
+
     def _misused(self) -> NoReturn:
         if self.closed:
             raise UsageError(f"node {self.id.name} is closed")
@@ -187,6 +192,8 @@ class Kernel:
         """Queue a message when the full outbox has room again; raises `LinkFull` at the deadline."""
         call = message if isinstance(message, Call) else None
         while True:
+            if link.parting:
+                self._link_to(address, link.peer, handler)  # says so, unless another link has come
             if link.down and call is not None:
                 raise call.node_down(link.why, "no")
             if link.send(message):
@@ -200,9 +207,11 @@ class Kernel:
 
     def _link_to(self, address: Address, node: NodeId, handler: str) -> Link:
         link = self.links.get(node.name)
-        if link is not None and not (address.pinned and node.incarnation != link.peer.incarnation):
+        if link is not None and not link.parting and not (address.pinned and node.incarnation != link.peer.incarnation):
             return link
         target = f"{address.to}.{handler}"
+        if link is not None and link.parting:
+            raise NodeDown(f"the link to {node.name} is being closed", node=node, target=target, reason="leaving")
         if link is not None:
             text = f"{address} belongs to an earlier incarnation of {node.name}"
             raise NodeDown(text, node=node, target=target, reason="restarted")

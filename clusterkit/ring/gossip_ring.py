@@ -104,6 +104,7 @@ class GossipRing:
     def _check_join(self, ring_id: str, seeds: Iterable[str], timeout: float) -> dict[str, tuple[str | None, str, int]]:
         if self._kernel.closed:
             raise UsageError(f"node {self._kernel.id.name} is closed")
+        self._kernel.check_loop()
         check_name(ring_id, "ring id")
         if isinstance(seeds, str):
             raise ConfigError(f"seeds is a sequence of addresses, not one str: [{seeds!r}]")
@@ -132,8 +133,10 @@ class GossipRing:
         self._kernel.links.me = replace(self._kernel.links.me, ring=ring_id)
 
     async def _joined(self, timeout: float) -> None:
-        deadline = now() + timeout
+        deadline, ring_id = now() + timeout, self.id
         while not self._accepted.is_set():
+            if self.id != ring_id:
+                raise UsageError(f"node {self._kernel.id.name} left ring {ring_id!r} while it was joining")
             if self._fatal is not None or not self._dialling:
                 error = self._fatal or next(iter(self._failures.values()), None)
                 await self._drop_out()
@@ -198,9 +201,11 @@ class GossipRing:
         """
         if not self.id:
             return
+        self._kernel.check_loop()
+        self._set_ring("")
         await self._tasks.aclose()
         self._dialling.clear()
-        self._set_ring("")
+        self._news.set()
         await self._kernel.links.part_all(Reason.LEAVE, now() + timeout)
         self._accepted.clear()
         self._roster = Roster(self._kernel.id)

@@ -63,6 +63,7 @@ class Connection:
         self.busy = False  # this turn, or the last, has more than one message
         self._stalled = False
         self._closed = False
+        self._why = ""  # why this side cut it
         self._watch: asyncio.TimerHandle | None = None
         self._ack: asyncio.TimerHandle | None = None
         self._pongs: dict[int, asyncio.Future[None]] = {}
@@ -98,14 +99,14 @@ class Connection:
                     self._look(now())
                 if self._ack is None and (ack_at := channel.ack_at) is not None:
                     self._ack = self._loop.call_at(ack_at, self._ack_due)
-            return Ended("closed by the other end")
+            return Ended(self._why or "closed by the other end")
         except CrossedDials as error:
             return Ended(str(error))
         except ProtocolError as error:
             logger.debug("%s from %s", error, self.stream.remote)
             return Ended(str(error), broken=error.proven)
         except OSError as error:
-            return Ended(str(error) or type(error).__name__)
+            return Ended(self._why or str(error) or type(error).__name__)
         except Exception as error:
             logger.exception("a fault of this side ends the connection to %s", self.stream.remote)
             return Ended(f"a fault of this side: {error!r}", broken=True)
@@ -138,8 +139,9 @@ class Connection:
         except TimeoutError:
             self.stream.abort()
 
-    def cut(self) -> None:
+    def cut(self, why: str = "") -> None:
         """Drop the connection; `run` returns soon."""
+        self._why = self._why or why
         self.open = False
         self.stream.abort()
 
@@ -220,7 +222,7 @@ class Connection:
             again = self.channel.watch(time, self.stream.unsent)
         except LinkCut as error:
             logger.info("link to %s cut: %s", self.stream.remote, error)
-            self.cut()
+            self.cut(str(error))
             return
         if again is not None and not self._closed:
             self._watch = self._loop.call_at(again, self._looked)

@@ -93,6 +93,7 @@ class Link:
         self._timer: asyncio.TimerHandle | None = None
         self._room: list[asyncio.Future[None]] = []
         self._forgotten = False
+        self.parting = False  # nothing new is taken: we say goodbye, or have said it
         self._carried = 0  # connections, open or opening
         self._resuming = False  # our dial sent RESUME and is not open
 
@@ -267,6 +268,8 @@ class Link:
         """Open: of all connections to this peer the newest stays."""
         if self._forgotten:
             raise CrossedDials(f"{self.peer.name} was forgotten meanwhile")
+        if self.role is Role.NODE and boot < self._links.known_boot(self.peer.name):
+            raise CrossedDials(f"a later incarnation of {self.peer.name} was admitted meanwhile")
         if not dialled:
             if self._is_crossed(boot):
                 raise CrossedDials(f"our own connection to {self.peer.name} is opening")
@@ -331,13 +334,14 @@ class Link:
 
     async def part(self, reason: Reason, deadline: float) -> None:
         """Say goodbye and forget the peer; what was not written by ``deadline`` is reported."""
+        self.parting = True
         if (connection := self.connection) is not None:
             await connection.part(reason, deadline)
         await self.forget("left" if reason == Reason.LEAVE else "stopped")
 
     async def forget(self, why: str) -> None:
         """End all that belongs to this peer, now."""
-        self._forgotten = True
+        self._forgotten = self.parting = True
         self._step(reach.Unwanted())
         if (connection := self.connection) is not None:
             self.connection = None
