@@ -256,7 +256,8 @@ class GossipRing:
                     if (link := self._kernel.links.get(name)) is not None:
                         self._tell(link, message)
                 case roster.Meet(node=node):
-                    self._kernel.links.link_to(node)
+                    if self._kernel.links.link_to(node).down:  # it was called down before it was known
+                        self._step(roster.WentDown(node.name))
                 case roster.Forget(name=name):
                     self._tasks.spawn(self._kernel.links.forget(name, "left"), f"forget {name}")
                 case roster.Joined():

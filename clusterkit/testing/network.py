@@ -47,7 +47,7 @@ class World:
         self._cuts: dict[tuple[str, str], None] = {}
         self._dark: dict[str, None] = {}
         self._streams: dict[MemoryStream, None] = {}
-        self._dials: dict[int, tuple[Path, Path]] = {}
+        self._dials: dict[int, tuple[HostNetwork, Path, Path]] = {}
         self._listeners: dict[Address, MemoryListener] = {}
         self._numbers = itertools.count(1)
         self._ports = itertools.count(_FIRST_EPHEMERAL_PORT)
@@ -67,7 +67,7 @@ class World:
     @property
     def quiet(self) -> bool:
         """No connect is under way, no byte unsent, in flight or unread; what a cut or a halted node holds up is not counted."""
-        dialling = any(not (to.blocked or fro.blocked) for to, fro in self._dials.values())
+        dialling = any(not (who.stands_still or to.blocked or fro.blocked) for who, to, fro in self._dials.values())
         return not (dialling or any(stream.busy for stream in self._streams))
 
     def path(self, src: str, dst: str) -> Path:
@@ -207,13 +207,14 @@ class World:
         while (there := self._who_has(address, network)) is None:
             await self._loop.create_future()  # nobody has this address: nobody answers
         number, to, fro = next(self._numbers), self.path(network.name, there), self.path(there, network.name)
-        self._dials[number] = to, fro
+        self._dials[number] = network, to, fro
         try:
             await to.travel()
             listener = self._listeners.get(address)
             await fro.travel()
         finally:
             del self._dials[number]
+        network.check_alive()
         return self._open(number, network, address, listener)
 
     def _who_has(self, address: Address, asking: "HostNetwork") -> str | None:
@@ -264,9 +265,14 @@ class HostNetwork:
         self.dead = False
         """The node has crashed: this network does nothing any more."""
 
+    @property
+    def stands_still(self) -> bool:
+        """Nothing happens here: the node has crashed, or its machine is halted."""
+        return self.dead or (self.machine is not None and self.machine.halted)
+
     async def connect(self, host: str, port: int) -> Stream:
         """Try each address of ``host`` in turn; raises `OSError`."""
-        self._check_alive()
+        self.check_alive()
         failure: OSError | None = None
         environment = running_simulation().environment
         for address in await environment.resolve(host, port):
@@ -278,13 +284,14 @@ class HostNetwork:
 
     async def listen(self, host: str, port: int, accepted: Callable[[Stream], None]) -> Listener:
         """Bind ``host:port``, or a free port for 0; raises `OSError`."""
-        self._check_alive()
+        self.check_alive()
         address = host
         if host not in _ANY:
             address = (await running_simulation().environment.resolve(host, port))[0][0]
         return self._world.bind(self, address, port, accepted)
 
-    def _check_alive(self) -> None:
+    def check_alive(self) -> None:
+        """Raise `OSError` when the node has crashed."""
         if self.dead:
             raise OSError(errno.ENETDOWN, f"{self.name} has crashed")
 

@@ -21,7 +21,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -140,7 +140,7 @@ class Processes:
         self._directory = logs
         self._environment = dict(environment or {})
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
-        self._commands: dict[str, tuple[str, Any]] = {}
+        self._commands: dict[str, tuple[str, Any, Sequence[str]]] = {}
         self._lives: dict[str, list[Child]] = {}
         self._tasks: runtime.Tasks | None = None
 
@@ -152,15 +152,19 @@ class Processes:
         """All lives of a child, first to last: their logs and reports stay readable."""
         return list(self._lives[name])
 
-    async def start(self, name: str, target: str, argument: Any = None) -> Child:
-        """Start ``module:function`` with an argument that JSON can carry; returns without waiting for a report."""
+    async def start(self, name: str, target: str, argument: Any = None, *, within: Sequence[str] = ()) -> Child:
+        """Start ``module:function`` with an argument that JSON can carry; returns without waiting for a report.
+
+        ``within`` is a command that runs the child's, such as ``("ip", "netns", "exec", "x")``.
+        """
         if self._tasks is None or self._directory is None:
             raise UsageError("processes start inside `async with` alone")
         lives = self._lives.setdefault(name, [])
         if lives and lives[-1].status is None:
             raise UsageError(f"child {name!r} is running: kill it, or use another name")
-        self._commands[name] = target, argument
-        child = Child(name, await self._spawn(target, argument), self._directory / f"{name}-{len(lives) + 1}.log")
+        self._commands[name] = target, argument, within
+        process = await self._spawn(target, argument, within)
+        child = Child(name, process, self._directory / f"{name}-{len(lives) + 1}.log")
         lives.append(child)
         self._tasks.spawn(child.follow(), f"follow {child.log.name}")
         return child
@@ -169,11 +173,12 @@ class Processes:
         """Kill the child if it runs, wait for its end, and start the same again."""
         self[name].kill()
         await self[name].ended(timeout=timeout)
-        return await self.start(name, *self._commands[name])
+        target, argument, within = self._commands[name]
+        return await self.start(name, target, argument, within=within)
 
-    async def _spawn(self, target: str, argument: Any) -> asyncio.subprocess.Process:
+    async def _spawn(self, target: str, argument: Any, within: Sequence[str]) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "clusterkit.testing.child", target, json.dumps(argument)),
+            *(*within, sys.executable, "-m", "clusterkit.testing.child", target, json.dumps(argument)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

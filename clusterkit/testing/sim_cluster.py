@@ -15,6 +15,7 @@ Rules. Each node runs on a `Machine` of its own: it can stand still, die, and ha
 clock. What a test calls on ``sim["a"]`` runs as the test's own, except for what leaves
 on the network; `SimCluster.run` runs a coroutine as the node's. A node that crashed does
 nothing until the cluster is left; then what it left is cleaned up, unseen by the others.
+A node packs what it sends to its own actors too, so where an actor runs changes no payload.
 """
 
 import asyncio
@@ -30,6 +31,7 @@ from clusterkit.testing.loop import running_simulation
 from clusterkit.testing.machine import Machine
 from clusterkit.testing.network import HostNetwork, World
 from clusterkit.testing.path import Conditions
+from clusterkit.testing.remote_payloads import look_remote
 from clusterkit.testing.trace import Trace
 from clusterkit.testing.views import disagreement, filled_mailboxes
 
@@ -43,6 +45,10 @@ _BURIAL = 60.0  # seconds that what a dead node left may take to end
 
 class NotSettled(ClusterError, TimeoutError):
     """The cluster did not come to rest in time; the text says what still differs or moves."""
+
+
+class Crashed(ClusterError, RuntimeError):
+    """The node crashed before what was awaited on it had ended."""
 
 
 def names(nodes: int | Iterable[str]) -> list[str]:
@@ -66,10 +72,17 @@ class _Life:
         self.node: Node | None = None
         self.leaving = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
+        self.crashed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         self.task = self.machine.spawn(work, f"node {self.name}")
         return self.task
+
+    async def first_of(self, *ends: asyncio.Future[Any]) -> None:
+        """Wait until one of ``ends`` has ended; raises `Crashed` when this life ends before."""
+        await asyncio.wait([*ends, self.crashed], return_when=asyncio.FIRST_COMPLETED)
+        if self.crashed.done() and not any(end.done() for end in ends):
+            raise Crashed(f"node {self.name} crashed")
 
 
 class SimCluster:
@@ -109,6 +122,10 @@ class SimCluster:
         if node is None:
             raise UsageError(f"node {name} is starting")
         return node
+
+    def address(self, name: str) -> str:
+        """Where a node listens when it runs: a seed for `Node.ring`."""
+        return f"{self.world.network(name).host}:{PORT}"
 
     @property
     def running(self) -> list[Node]:
@@ -156,24 +173,25 @@ class SimCluster:
         life = self._lives.pop(name, None) or self._life(name)
         self.loop.halt(life.machine)
         self.world.crash(name, reset=reset)
+        life.crashed.set_result(None)
         self._dead.append(life)
 
     # -- lives ------------------------------------------------------------------------
 
-    async def start(self, name: str, *, skew: float = 0.0) -> Node:
-        """Start a node that does not run; it joins through all that do, and dials on if none answers in time.
+    async def start(self, name: str, *, seeds: Iterable[str] | None = None, skew: float = 0.0) -> Node:
+        """Start a node that does not run; it joins through ``seeds``, and dials on if none answers in time.
 
-        ``skew``: how many seconds its wall clock is ahead.
+        Raises `Crashed` when it crashes over that. ``seeds`` are names of nodes, running or not: all that run, unless told. ``skew``: how
+        many seconds its wall clock is ahead.
         """
         if name in self._lives:
             raise UsageError(f"node {name} runs already")
         self.world.revive(name)
-        seeds = [f"{life.network.host}:{PORT}" for life in self._lives.values()]
+        addresses = [self.address(seed) for seed in (self._lives if seeds is None else seeds)]
         life = self._lives[name] = _Life(name, self.world.network(name), Machine(name, skew))
         ready: asyncio.Future[Node] = self.loop.create_future()
-        task = life.begin(self._live(life, seeds, ready))
-        either: list[asyncio.Future[Any]] = [ready, task]
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        task = life.begin(self._live(life, addresses, ready))
+        await life.first_of(ready, task)
         if not ready.done():
             del self._lives[name]
             await task
@@ -183,6 +201,7 @@ class SimCluster:
     async def _live(self, life: _Life, seeds: list[str], ready: "asyncio.Future[Node]") -> None:
         address = f"{life.name}@{life.network.host}:{PORT}"
         async with Node(address, cookie=COOKIE, config=self._config, network=life.network) as node:
+            look_remote(node)
             if self._app is not None:
                 await self._app(node)
             try:
@@ -193,12 +212,13 @@ class SimCluster:
             await life.leaving.wait()
 
     async def stop(self, name: str) -> None:
-        """Stop a node gracefully: it leaves the ring."""
+        """Stop a node gracefully: it leaves the ring. Raises `Crashed`."""
         life = self._life(name)
         life.leaving.set()
         assert life.task is not None
+        await life.first_of(life.task)
+        self._lives.pop(name, None)
         await life.task
-        del self._lives[name]
 
     async def restart(self, name: str) -> Node:
         """Start a node again under another incarnation; one that runs is killed first."""
@@ -207,8 +227,15 @@ class SimCluster:
         return await self.start(name)
 
     async def run(self, name: str, work: Coroutine[Any, Any, T]) -> T:
-        """Await ``work`` as part of a node: it stands still and dies with it."""
-        return await self._life(name).machine.run(work)
+        """Await ``work`` as part of a node: it stands still and dies with it. Raises `Crashed`."""
+        life = self._life(name)
+        task = life.machine.spawn(work)
+        try:
+            await life.first_of(task)
+        except BaseException:
+            task.cancel()  # dead or paused, it ends when its machine goes on
+            raise
+        return await task
 
     # -- rest -------------------------------------------------------------------------
 
@@ -277,7 +304,9 @@ class SimCluster:
         failed = await _ended(living)
         for life in self._dead:
             self.loop.resume(life.machine)
-            if life.task is not None:
+            if (
+                life.task is not None and not life.leaving.is_set()
+            ):  # who was stopping when it crashed goes on with that
                 life.task.cancel()
         await _ended(self._dead)
         if gently and failed:

@@ -81,3 +81,11 @@ async def test_a_stopped_process_answers_when_it_goes_on() -> None:
             await ref.with_(timeout=0.3).call(Witness.run, 1)
         cluster["a"].go_on()
         assert await ref.call(Witness.run, 2) == 2
+
+
+async def test_an_error_in_the_block_carries_what_each_process_printed() -> None:
+    with pytest.raises(AssertionError) as failure:
+        async with asyncio.timeout(DEADLINE), ProcessCluster(2, app=APP):
+            raise AssertionError
+    (note,) = failure.value.__notes__
+    assert all(f'--- {name}-1.log ---\n@clusterkit {{"node": "{name}@' in note for name in "ab")
