@@ -34,7 +34,7 @@ from clusterkit.errors import (
 )
 from clusterkit.runtime import Tasks, now, rng
 from clusterkit.transport.base import Stream
-from clusterkit.transport.connection import Connection, Ended
+from clusterkit.transport.connection import SHARE, Connection, Ended
 
 if TYPE_CHECKING:
     from clusterkit.transport.links import Links
@@ -125,6 +125,9 @@ class Link:
         if connection is not None:
             if connection.flushing:
                 connection.busy = True
+                connection.held += 1
+                if connection.held >= SHARE:
+                    connection.share()
             else:
                 connection.flush_soon()
         return True
