@@ -59,12 +59,15 @@ if TYPE_CHECKING:
     from clusterkit.errors import UsageError as UsageError
     from clusterkit.errors import VersionMismatch as VersionMismatch
     from clusterkit.errors import WrongRing as WrongRing
-    from clusterkit.kernel.address import DeadLetter as DeadLetter
+    from clusterkit.kernel.events import DeadLetter as DeadLetter
+    from clusterkit.kernel.events import LinkDown as LinkDown
+    from clusterkit.kernel.events import LinkUp as LinkUp
     from clusterkit.kernel.mailbox import From as From
     from clusterkit.node import Node as Node
     from clusterkit.node import Replies as Replies
     from clusterkit.ring.gossip_ring import GossipRing as GossipRing
     from clusterkit.services.client import Client as Client
+    from clusterkit.transport.tls import TLS as TLS
 
 _HOMES = {
     "clusterkit.actors.gen_server": ("GenServer", "NOREPLY", "NoReply"),
@@ -114,11 +117,12 @@ _HOMES = {
         "VersionMismatch",
         "WrongRing",
     ),
-    "clusterkit.kernel.address": ("DeadLetter",),
+    "clusterkit.kernel.events": ("DeadLetter", "LinkDown", "LinkUp"),
     "clusterkit.kernel.mailbox": ("From",),
     "clusterkit.node": ("Node", "Replies"),
     "clusterkit.ring.gossip_ring": ("GossipRing",),
     "clusterkit.services.client": ("Client",),
+    "clusterkit.transport.tls": ("TLS",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

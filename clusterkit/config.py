@@ -56,8 +56,20 @@ class Config:
     unproven_limit: int = 256
     """Connections without a proof; past it the oldest of the busiest address is closed."""
 
+    proof_rate: float = 200.0
+    """Proofs checked a second for one address (IPv6: for one /64); more of them wait. A check costs some 10 us."""
+
+    proof_burst: int = 256
+    """Proofs that an address may save up: a cluster that restarts behind one address is not held up."""
+
     link_limit: int = 1_024
     """Links of this node; past it callers are told FULL."""
+
+    session_limit: int = 1_024
+    """Sessions that wait for their peer to come back; past it a client's is ended, or the oldest."""
+
+    client_linger: float = 60.0
+    """Seconds that a client's session waits for it: its answers are kept as long."""
 
     redial_first: float = 0.1
     """Cap of the first delay before a peer is dialled again; it doubles each time."""

@@ -20,7 +20,8 @@ from clusterkit.core.channel import Reason
 from clusterkit.core.identity import NodeId, check_name, parse_host_port
 from clusterkit.core.proof import Party, prepare_cookies
 from clusterkit.errors import ConfigError, NoSuchServer, UsageError
-from clusterkit.kernel.address import Address, DeadLetter
+from clusterkit.kernel.address import Address
+from clusterkit.kernel.events import E
 from clusterkit.kernel.inbound import COMMAND_SERVER
 from clusterkit.kernel.kernel import Kernel, new_incarnation
 from clusterkit.ring.gossip_ring import GossipRing
@@ -28,6 +29,7 @@ from clusterkit.runtime import Tasks, now, wait_for_signal
 from clusterkit.services.command import CommandServer
 from clusterkit.transport.base import Network
 from clusterkit.transport.tcp import TcpNetwork
+from clusterkit.transport.tls import TLS
 
 A = TypeVar("A", bound=GenServer)
 P = ParamSpec("P")
@@ -53,6 +55,7 @@ class Node:
     (`id` tells). ``listen`` is ``"host:port"`` when the socket is bound elsewhere (0.0.0.0, a
     container). ``cookie`` is the cluster's secret, at least 16 bytes, or up to four
     (the first is dialled with, any is accepted); without it CLUSTERKIT_COOKIE is read.
+    ``tls`` encrypts all connections, with certificates on both sides.
 
     Leaving the block leaves the ring, lets running handlers end, stops the actors and
     closes; left with an exception it does so without waiting. A closed node stays closed.
@@ -64,14 +67,17 @@ class Node:
         *,
         listen: str | None = None,
         cookie: str | bytes | Sequence[str | bytes] | None = None,
+        tls: TLS | None = None,
         config: Config | None = None,
         network: Network | None = None,
     ) -> None:
+        if tls is not None and network is not None:
+            raise ConfigError("tls and network are both given: a network has its own way to TLS")
         self._given = NodeId.parse(address)
         self._listen = parse_host_port(listen) if listen is not None else (self._given.host, self._given.port)
         self._keys = prepare_cookies(_cookie(cookie))
         self._config = config or Config()
-        self._network = network or TcpNetwork()
+        self._network = network or TcpNetwork(tls)
         self._kernel: Kernel | None = None
         self._ring: GossipRing | None = None
         self._tasks = Tasks(f"node/{self._given.name}")
@@ -171,11 +177,26 @@ class Node:
             raise UsageError(f"node {self._given.name} is not started: `async with node:` first")
         return self._kernel
 
-    def on_dead_letter(self, told: Callable[[DeadLetter], None]) -> Callable[[], None]:
-        """Be told of every message that reached nobody; returns what ends it."""
-        listeners = self._open_kernel().on_dead_letter
-        listeners.append(told)
-        return lambda: listeners.remove(told) if told in listeners else None
+    def on(self, kind: type[E], told: Callable[[E], object]) -> Callable[[], None]:
+        """Call ``told`` with every `DeadLetter`, `LinkUp` or `LinkDown` of this node; returns what ends it."""
+        return self._open_kernel().events.on(kind, told)
+
+    def stats(self) -> dict[str, int]:
+        """What this node has counted since it started, by name; docs/architecture.md explains each."""
+        kernel = self._open_kernel()
+        return {**kernel.links.counters, **kernel.counters}
+
+    def set_cookies(self, cookie: str | bytes | Sequence[str | bytes]) -> None:
+        """Take another cookie or list of them, while the node runs.
+
+        Links that were made with one that is no more in the list are made anew, and lose
+        nothing by it. Raises `ConfigError`, and the cookies stay. docs/security.md tells how
+        to change the cookie of a cluster.
+        """
+        self._keys = prepare_cookies(cookie)
+        if self._kernel is not None and not self._kernel.closed:
+            self._kernel.check_loop()
+            self._kernel.links.set_keys(self._keys)
 
     # -- actors
 

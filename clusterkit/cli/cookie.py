@@ -1,18 +1,20 @@
-"""Where the cookie comes from: a file, or the environment; never the command line.
+"""Where cookies come from: files, or the environment; never the command line.
 
 Rules: what others can see in ``ps`` is no secret, so there is no option for it; a
 file that others may read is refused; from a file one final line end is removed and
-nothing else, so what was written is what is used.
+nothing else, so what was written is what is used. Of several files the first is the
+cookie to dial with, and the others are accepted too; a client only dials.
 """
 
 import base64
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from clusterkit.cli.failure import Exit, Failure, usage
-from clusterkit.core.proof import prepare_cookies
+from clusterkit.core.proof import MOST_COOKIES, prepare_cookies
 from clusterkit.errors import ConfigError
 from clusterkit.runtime import entropy
 
@@ -21,15 +23,36 @@ _OWNER_ONLY = 0o600
 _KEYGEN = "`clusterkit keygen FILE` makes one"
 
 
-def find_cookie(file: str | None, environ: Mapping[str, str]) -> bytes:
-    """Take the cookie from ``--cookie-file``, CLUSTERKIT_COOKIE or CLUSTERKIT_COOKIE_FILE, in this order."""
-    if file is not None:
-        return _checked(read_cookie_file(Path(file)), file)
-    if given := environ.get("CLUSTERKIT_COOKIE"):
-        return _checked(os.fsencode(given), "CLUSTERKIT_COOKIE")
-    if named := environ.get("CLUSTERKIT_COOKIE_FILE"):
-        return _checked(read_cookie_file(Path(named)), named)
-    raise _refused("no cookie was given", f"set CLUSTERKIT_COOKIE, or give --cookie-file FILE; {_KEYGEN}")
+@dataclass(frozen=True, slots=True)
+class Cookies:
+    """Where a node's cookies are found: in files, which may be read again, or else one ``value``."""
+
+    files: tuple[str, ...] = ()
+    value: bytes = b""
+
+    def read(self) -> list[bytes]:
+        """Read all files now, the first first, each cookie once; raises `Failure`."""
+        if not self.files:
+            return [_checked(self.value, "CLUSTERKIT_COOKIE")]
+        return list(dict.fromkeys(_checked(read_cookie_file(Path(file)), file) for file in self.files))
+
+
+def find_cookies(files: Sequence[str], environ: Mapping[str, str]) -> Cookies:
+    """Look at ``--cookie-file``, CLUSTERKIT_COOKIE and CLUSTERKIT_COOKIE_FILE, in this order; nothing is read yet."""
+    if not files and (given := environ.get("CLUSTERKIT_COOKIE")):
+        return Cookies(value=os.fsencode(given))
+    files = files or [file for file in environ.get("CLUSTERKIT_COOKIE_FILE", "").split(os.pathsep) if file]
+    if not files:
+        raise _refused("no cookie was given", f"set CLUSTERKIT_COOKIE, or give --cookie-file FILE; {_KEYGEN}")
+    if len(files) > MOST_COOKIES:
+        raise usage(f"{len(files)} cookie files were given: {MOST_COOKIES} are the most")
+    return Cookies(tuple(files))
+
+
+def find_cookie(files: Sequence[str], environ: Mapping[str, str]) -> bytes:
+    """Read the one cookie that a client dials with: of several files the first."""
+    found = find_cookies(files, environ)
+    return Cookies(found.files[:1], found.value).read()[0]
 
 
 def _checked(cookie: bytes, source: str) -> bytes:

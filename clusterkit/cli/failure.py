@@ -4,6 +4,7 @@ Rules: a script can tell failures apart by the exit code alone; whoever reads se
 no traceback unless they asked with ``--debug``.
 """
 
+import ssl
 from enum import IntEnum
 
 from clusterkit.errors import (
@@ -21,6 +22,7 @@ from clusterkit.errors import (
 )
 
 SAME_COOKIE = "both sides need the same cookie, in CLUSTERKIT_COOKIE or --cookie-file"
+SAME_AUTHORITY = "both sides need TLS, and certificates that the other's --tls-ca vouches for"
 
 
 class Exit(IntEnum):
@@ -33,7 +35,7 @@ class Exit(IntEnum):
     UNREACHABLE = 3
     TIMEOUT = 4
     COOKIE = 5
-    """No cookie, a bad one, or another than the node's; later TLS too."""
+    """No cookie, a bad one, or another than the node's; the same of certificates."""
     WRONG = 6
     """Another node, ring or protocol than was meant."""
     INTERRUPTED = 130
@@ -77,10 +79,12 @@ def of_question(error: OSError | ClusterError, where: str, timeout: float) -> Fa
             hint = "it ended or was cut off while it was asked; try again"
             return Failure(Exit.UNREACHABLE, "unreachable", f"the connection to {where} was lost: {error}", hint)
         case ProtocolError():
-            hint = "is another program listening there?"
+            hint = "is another program listening there, or TLS on at one side only?"
             return Failure(Exit.WRONG, "wrong-protocol", f"{where} does not speak as clusterkit does: {error}", hint)
         case ConfigError():
             return usage(str(error), "`clusterkit --help` tells what it takes")
+        case ssl.SSLError():
+            return Failure(Exit.COOKIE, "tls", str(error), SAME_AUTHORITY)
         case OSError():
             return _unreachable(error, where)
     return Failure(Exit.REFUSED, "refused", f"the node at {where} says no: {error}")

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from clusterkit.cli.cookie import find_cookie, new_cookie, write_cookie_file
+from clusterkit.cli.cookie import find_cookie, find_cookies, new_cookie, write_cookie_file
 from clusterkit.cli.failure import Exit, Failure, usage
 from clusterkit.cli.output import (
     Format,
@@ -33,7 +33,10 @@ class Settings:
     instance: str | None = None
     host: str = "127.0.0.1"
     port: int = 7022
-    cookie_file: str | None = None
+    cookie_file: tuple[str, ...] = ()
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    tls_ca: str | None = None
     timeout: float = 5.0
     output: Format = "auto"
     debug: bool = False
@@ -107,7 +110,12 @@ def _version(context: click.Context, _: click.Parameter, asked: bool) -> None:
 @click.option("-I", "--instance", envvar="CLUSTERKIT_INSTANCE", metavar="NAME", help="The node's name, to be sure.")
 @click.option("-H", "--hostname", envvar="CLUSTERKIT_HOST", default="127.0.0.1", show_default=True, metavar="HOST")
 @click.option("-p", "--port", envvar="CLUSTERKIT_PORT", type=click.IntRange(1, 65535), default=7022, show_default=True)
-@click.option("--cookie-file", metavar="FILE", help="Holds the cookie; else CLUSTERKIT_COOKIE or _COOKIE_FILE.")
+@click.option(
+    "--cookie-file", multiple=True, metavar="FILE", help="Holds the cookie; else CLUSTERKIT_COOKIE or _COOKIE_FILE."
+)
+@click.option("--tls-cert", envvar="CLUSTERKIT_TLS_CERT", metavar="FILE", help="Speak TLS, and show this certificate.")
+@click.option("--tls-key", envvar="CLUSTERKIT_TLS_KEY", metavar="FILE", help="The certificate's private key.")
+@click.option("--tls-ca", envvar="CLUSTERKIT_TLS_CA", metavar="FILE", help="The authority whose certificates to trust.")
 @click.option(
     "-t",
     "--timeout",
@@ -165,8 +173,19 @@ def _ask(settings: Settings, which: Any, shown: Any) -> None:
         except ConfigError as error:
             raise usage(str(error)) from None
     cookie = find_cookie(settings.cookie_file, os.environ)
-    target = Target(settings.host, settings.port, cookie, settings.timeout, settings.instance)
+    tls = _find_tls(settings)
+    target = Target(settings.host, settings.port, cookie, settings.timeout, settings.instance, tls)
     print_answer(ask(target, which), shown, settings.output)
+
+
+def _find_tls(settings: Settings, **more: str | None) -> Any:
+    """The certificates, if any; loads what reads them only then."""
+    files = [more.get(name) or getattr(settings, name) for name in ("tls_cert", "tls_key", "tls_ca")]
+    if not any(files):
+        return None
+    from clusterkit.cli.tls import find_tls  # noqa: PLC0415 - so that a command costs only what it needs
+
+    return find_tls(*files)
 
 
 @cli.command()
@@ -187,7 +206,15 @@ def keygen(file: Path | None, *, force: bool) -> None:
 @click.option("--ring", required=True, metavar="ID", help="The ring to be in.")
 @click.option("--listen", metavar="HOST:PORT", help="Bind here, when it is not what others dial (0.0.0.0).")
 @click.option("--seed", "seeds", multiple=True, metavar="HOST:PORT", help="A member to join through; may be repeated.")
-@click.option("--cookie-file", metavar="FILE", help="As the global option.")
+@click.option(
+    "--cookie-file",
+    multiple=True,
+    metavar="FILE",
+    help="As the global option; up to four: the first to dial with, all accepted. SIGHUP: read them again.",
+)
+@click.option("--tls-cert", metavar="FILE", help="As the global option; it carries NAME.")
+@click.option("--tls-key", metavar="FILE", help="As the global option.")
+@click.option("--tls-ca", metavar="FILE", help="As the global option.")
 @click.option("--app", metavar="MODULE:FUNCTION", help="An async function that is given the node, once it joined.")
 @click.option(
     "--join-timeout",
@@ -198,16 +225,17 @@ def keygen(file: Path | None, *, force: bool) -> None:
     help="How long before it says that no seed answers; it dials on.",
 )
 @click.pass_obj
-def start(settings: Settings, /, cookie_file: str | None, app: str | None, **options: Any) -> int:
+def start(settings: Settings, /, cookie_file: tuple[str, ...], app: str | None, **options: Any) -> int:
     """Run a node here until Ctrl-C or SIGTERM; then it leaves the ring.
 
     NAME@HOST:PORT is what the other nodes dial; port 0 takes a free one.
     """
     from clusterkit.cli.start import Plan, load_app, run_node  # noqa: PLC0415 - so that a command costs only what it needs
 
-    cookie = find_cookie(cookie_file or settings.cookie_file, os.environ)
-    plan = Plan(**options, cookie=cookie, app=load_app(app) if app else None, app_name=app or "", debug=settings.debug)
-    return run_node(plan)
+    cookies = find_cookies(cookie_file or settings.cookie_file, os.environ)
+    tls = _find_tls(settings, **{name: options.pop(name) for name in ("tls_cert", "tls_key", "tls_ca")})
+    load = load_app(app) if app else None
+    return run_node(Plan(**options, cookies=cookies, tls=tls, app=load, app_name=app or "", debug=settings.debug))
 
 
 @cli.command()

@@ -11,6 +11,7 @@ from clusterkit.core.identity import format_host_port
 from clusterkit.errors import ClusterError
 from clusterkit.runtime import Tasks, now
 from clusterkit.services.client import Client
+from clusterkit.transport.tls import TLS
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class Target:
     cookie: bytes
     timeout: float
     instance: str | None = None
+    tls: TLS | None = None
 
     @property
     def where(self) -> str:
@@ -65,7 +67,7 @@ async def _outcome(
     config = Config(connect_timeout=later, handshake_timeout=max(later, Config.default().handshake_timeout))
     try:
         async with Client(
-            target.host, target.port, cookie=target.cookie, config=config, expect=target.instance
+            target.host, target.port, cookie=target.cookie, tls=target.tls, config=config, expect=target.instance
         ) as client:
             return await question(client, later), None
     except (OSError, ClusterError) as error:

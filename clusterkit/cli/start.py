@@ -11,18 +11,22 @@ import inspect
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clusterkit.cli.cookie import Cookies
 from clusterkit.cli.failure import Exit, Failure, of_start, usage
 from clusterkit.core.identity import NodeId
 from clusterkit.core.roster import Member, State
 from clusterkit.errors import ClusterError, JoinTimeout
 from clusterkit.node import Node
 from clusterkit.runtime import Tasks, now
+from clusterkit.transport.tls import TLS
+
+logger = logging.getLogger("clusterkit.cli")
 
 App = Callable[[Node], Awaitable[object]]
 _LOOK = 0.1  # seconds between two looks at the members
@@ -35,12 +39,13 @@ class Plan:
 
     address: str
     ring: str
-    cookie: bytes
+    cookies: Cookies
     listen: str | None = None
     seeds: tuple[str, ...] = ()
     app: App | None = None
     app_name: str = ""
     join_timeout: float = 10.0
+    tls: TLS | None = None
     debug: bool = False
 
 
@@ -120,13 +125,38 @@ async def _run_app(node: Node, plan: Plan) -> None:
 
 
 async def _host(plan: Plan) -> None:
-    async with Node(plan.address, listen=plan.listen, cookie=plan.cookie) as node:
+    async with Node(plan.address, listen=plan.listen, cookie=plan.cookies.read(), tls=plan.tls) as node:
         say(f"{node.id.name} listens on {node.id.address}")
-        which = await _until_signal(node, plan)
+        with _cookies_read_again(node, plan.cookies):
+            which = await _until_signal(node, plan)
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # the second Ctrl-C ends it at once, as a second SIGTERM does
         say(f"{which}: leaving ring {plan.ring}, once what runs has ended (a second signal ends it at once)")
         start = now()
     say(f"left after {now() - start:.2f} s")
+
+
+@contextmanager
+def _cookies_read_again(node: Node, cookies: Cookies) -> Iterator[None]:
+    """Take what the cookie files hold at each SIGHUP, where there are files."""
+    hangup = getattr(signal, "SIGHUP", None) if cookies.files else None
+    loop = asyncio.get_running_loop()
+    if hangup is not None:
+        loop.add_signal_handler(hangup, _read_again, node, cookies)
+    try:
+        yield
+    finally:
+        if hangup is not None:
+            loop.remove_signal_handler(hangup)
+
+
+def _read_again(node: Node, cookies: Cookies) -> None:
+    try:
+        found = cookies.read()
+    except Failure as failure:
+        logger.error("the cookies stay as they are: %s", failure)
+        return
+    node.set_cookies(found)
+    say(f"SIGHUP: read {len(found)} {'cookie' if len(found) == 1 else 'cookies'} again; dials with the first")
 
 
 async def _until_signal(node: Node, plan: Plan) -> str:

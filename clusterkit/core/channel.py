@@ -5,7 +5,8 @@ turns bytes into effects (`receive`), what is queued into records (`next_record`
 and time into PING or a cut (`tick`). It does no I/O.
 
 Rules (docs/wire.md, "Sessions" and "State machines"): a RESUME each way opens it,
-the initiator's first; nothing but RESUME is written before; an acknowledgement
+the initiator's first; nothing but RESUME is written before; its records begin small
+and grow, so that a peer behind a line that breaks early gets on all the same; an acknowledgement
 rides on a record that goes out anyway, and goes alone after 20 ms, 64 KiB or 1,024
 messages; an idle channel is silent; one that awaits an answer and reads nothing
 for 5 s sends PING, and is cut at 15 s.
@@ -21,10 +22,11 @@ import msgpack
 
 from clusterkit.core.proof import RecordKeys
 from clusterkit.core.record import Kind, RecordReader, RecordWriter, part
-from clusterkit.core.session import Outgoing, Resume, Session
+from clusterkit.core.session import Outgoing, Resume, Session, StaleSession
 from clusterkit.errors import ProtocolError
 
 FLUSH_SIZE = 64 << 10
+FIRST_FLUSH = 1 << 10  # of a new connection: should none live long, each still carries something whole
 OVERHEAD = 128  # what a record holds beside one message, at the most
 _MOST_ELEMENTS = 65_535
 _ACK_MESSAGES = 1_024
@@ -117,6 +119,7 @@ class Channel:
         self._most = most
         self._health = health
         self._expects_reply = expects_reply
+        self._flush_size = FIRST_FLUSH  # doubles with each record
         self._urgent: list[bytes] = []
         self._resume = b""
         self._goodbye = b""
@@ -138,6 +141,7 @@ class Channel:
 
     def start(self, session: Session) -> None:
         """Make our RESUME the first record: the initiator's, right after the proofs."""
+        self._session = session
         self._resume = self._resume_of(session)
 
     def _resume_of(self, session: Session) -> bytes:
@@ -146,8 +150,11 @@ class Channel:
     def open(self, session: Session, theirs: Resume) -> list[Outgoing]:
         """Join the channel to its session; return what was written in an earlier one and is lost or done.
 
-        Raises `ProtocolError` as `Session.resumed` does.
+        Raises `ProtocolError` as `Session.resumed` does, `StaleSession` when the session
+        that `start` announced is no more.
         """
+        if self._initiator and session is not self._session:
+            raise StaleSession("our session ended while the link was opening")
         ours = self._resume_of(session)  # as it stood when theirs came
         lost = session.resumed(theirs)
         if not self._initiator:
@@ -232,7 +239,7 @@ class Channel:
         if not self.opened or self._ended:
             return None
         session = self._session
-        bodies = session.take(FLUSH_SIZE, session.peer_most - OVERHEAD) if not self._goodbye else []
+        bodies = session.take(self._flush_size, session.peer_most - OVERHEAD) if not self._goodbye else []
         for _ in range(min(len(self._pongs), _PONGS_A_RECORD)):
             self._urgent.append(self._pongs.popleft())
         if self._unreported and (bodies or self._urgent or self._goodbye or self._ack_due):
@@ -240,6 +247,8 @@ class Channel:
         if bodies:
             if self._watch_from is None:
                 self._watch_from = now
+            if self._flush_size < FLUSH_SIZE:
+                self._flush_size *= 2
             self._urgent.append(_data_part(bodies))
         if self._goodbye:
             self._urgent.append(self._goodbye)

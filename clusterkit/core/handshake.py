@@ -14,7 +14,7 @@ References: docs/wire.md, "Handshake" and "State machines".
 
 import hmac
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from clusterkit.core.judgement import refusal
@@ -64,6 +64,11 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
+class Admitted:
+    """The proof that came may be checked now."""
+
+
+@dataclass(frozen=True, slots=True)
 class Judged:
     """The verdict on the caller; ``boot`` goes into AUTH_R (for OLD_BOOT: the known one)."""
 
@@ -71,7 +76,7 @@ class Judged:
     boot: int
 
 
-Event = Received | Closed | Tick | Judged
+Event = Received | Closed | Tick | Admitted | Judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,11 @@ class Challenged:
 
 
 @dataclass(frozen=True, slots=True)
+class Admit:
+    """A proof came whole: step with `Admitted` when its sender may cost us a check."""
+
+
+@dataclass(frozen=True, slots=True)
 class Judge:
     """The caller proved the cookie: judge it and step with `Judged`."""
 
@@ -95,11 +105,11 @@ class Judge:
 
 @dataclass(frozen=True, slots=True)
 class Proven:
-    """Both ends are proven: the record phase begins. ``cookie`` is the index of the one used."""
+    """Both ends are proven: the record phase begins. ``cookie`` is the key of the one used."""
 
     peer: Party
     keys: RecordKeys
-    cookie: int
+    cookie: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +127,7 @@ class Failed:
     error: ClusterError
 
 
-Effect = Write | Challenged | Judge | Proven | Refused | Failed
+Effect = Write | Challenged | Admit | Judge | Proven | Refused | Failed
 
 
 # -- machines -----------------------------------------------------------------------
@@ -241,7 +251,7 @@ class Initiator(_Handshake):
             return self._fail(error)
         self.next_deadline = None
         t2 = sha256(self._t1, self._auth_i, auth_r)
-        return [Proven(responder, RecordKeys(*expand(self._key, b"clusterkit/1 records", t2)), 0)]
+        return [Proven(responder, RecordKeys(*expand(self._key, b"clusterkit/1 records", t2)), self._key)]
 
     def _not_as_expected(self, responder: Party) -> JoinError | None:
         me = self._me
@@ -264,7 +274,7 @@ class Initiator(_Handshake):
 
 
 class Responder(_Handshake):
-    """The side that listens. It asks for a verdict with `Judge` and is told with `Judged`."""
+    """The side that listens. It asks with `Admit` whether to look at a proof, and with `Judge` for a verdict."""
 
     def __init__(
         self, me: Party, keys: Sequence[bytes], nonce: bytes, *, now: float, timeout: float = 5.0, whole: float = 10.0
@@ -277,9 +287,12 @@ class Responder(_Handshake):
         self._t1 = b""
         self._auth_i = b""
         self._caller: Party | None = None
-        self._cookie = 0
+        self._key = b""
 
     def _step(self, event: Event, now: float) -> list[Effect]:
+        if isinstance(event, Admitted) and self._auth_i and self._caller is None:
+            self._caller = self._check_caller(self._auth_i)
+            return [Judge(self._caller)]
         if isinstance(event, Judged) and self._caller is not None:
             return self._answer(self._caller, event)
         return super()._step(event, now)
@@ -290,29 +303,25 @@ class Responder(_Handshake):
             self._t1 = sha256(message, self._chal)
             self._size = 2
             return [Write(self._chal)]
-        self._check_caller(message)
-        assert self._caller is not None
-        return [Judge(self._caller)]
+        self._auth_i = message
+        self._size = 0
+        return [Admit()]
 
-    def _check_caller(self, auth_i: bytes) -> None:
-        matched = -1
-        for index, key in enumerate(self._keys):  # no early exit: time tells nothing
+    def _check_caller(self, auth_i: bytes) -> Party:
+        for key in self._keys:  # no early exit: time tells nothing
             key_i, _ = expand(key, b"clusterkit/1 auth", self._t1)
             if hmac.compare_digest(hmac.digest(key_i, auth_i[:-32], "sha256"), auth_i[-32:]):
-                matched = index
-        if matched < 0:
+                self._key = key
+        if not self._key:
             raise InvalidChecksum("INVALID_CHECKSUM")
         caller, role = parse_proof(auth_i, 3)
         if role not in (Role.NODE, Role.CLIENT):
             raise ProtocolError(f"a proof with role {role}", proven=True)
-        self._cookie = matched
-        self._auth_i = auth_i
-        self._caller = Party(caller.name, caller.boot, caller.ring, Role(role), caller.version)
-        self._size = 0
         self.next_deadline = self._whole
+        return Party(caller.name, caller.boot, caller.ring, Role(role), caller.version)
 
     def _answer(self, caller: Party, verdict: Judged) -> list[Effect]:
-        key = self._keys[self._cookie]
+        key = self._key
         _, key_r = expand(key, b"clusterkit/1 auth", self._t1)
         me = Party(self._me.name, verdict.boot, self._me.ring, version=self._me.version)
         auth_r = proof(4, me, verdict.status, lambda body: hmac.digest(key_r, self._auth_i + body, "sha256"))
@@ -321,4 +330,4 @@ class Responder(_Handshake):
             return [Write(auth_r), Failed(refusal(verdict.status, me, caller))]
         t2 = sha256(self._t1, self._auth_i, auth_r)
         records = RecordKeys(*expand(key, b"clusterkit/1 records", t2))
-        return [Write(auth_r), Proven(caller, records, self._cookie)]
+        return [Write(auth_r), Proven(caller, records, key)]

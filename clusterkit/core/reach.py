@@ -2,8 +2,9 @@
 
 The machine of one peer. While the peer is *wanted* and no link to it is open, it
 is dialled, with back-off between the tries, for ever. It is *down* when a dial was
-refused, or when none was answered for ``patience`` seconds; a break whose redial
-succeeds is never down. Down is said once and unsaid by `Opened`.
+refused, when none was answered for ``patience`` seconds, or when its link was cut
+because it gave no sign; another break whose redial succeeds is never down. Down is
+said once and unsaid by `Opened`.
 
 Who uses it carries out the effects and steps it with `Tick` at ``next_deadline``.
 """
@@ -39,9 +40,15 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The open link ended without a goodbye."""
+    """The open link ended, and the peer did not part.
+
+    ``silent``: it was cut because the peer gave no sign; that is down. ``again``:
+    the peer asked for another link at once.
+    """
 
     why: str
+    silent: bool = False
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +144,8 @@ class Reach:
             case Opened():
                 self._state, self._since, self._dial_at, self.down, self.why = _State.OPEN, None, None, False, ""
                 self._backoff.reset()
-            case Lost(why=why):
-                return self._lost(why, now)
+            case Lost():
+                return self._lost(event, now)
             case Parted(why=why):
                 self._rest()
                 return self._call_down(why)
@@ -155,13 +162,14 @@ class Reach:
         self.wanted = False
         self._state, self._since, self._dial_at = _State.IDLE, None, None
 
-    def _lost(self, why: str, now: float) -> list[Effect]:
+    def _lost(self, event: Lost, now: float) -> list[Effect]:
+        self.why = event.why
         if not self.wanted:
             self._rest()
-            return self._call_down(why)
-        self.why = why
-        self._state, self._since, self._dial_at = _State.WAITING, now, now + self._backoff.next()
-        return []
+            return self._call_down(event.why)
+        delay = 0.0 if event.again else self._backoff.next()
+        self._state, self._since, self._dial_at = _State.WAITING, now, now + delay
+        return self._call_down(event.why) if event.silent else []
 
     def _dial_failed(self, event: DialFailed, now: float) -> list[Effect]:
         self.why = event.why

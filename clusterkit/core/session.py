@@ -36,12 +36,13 @@ class Fate(IntEnum):
     QUEUED = 1
     WRITTEN = 2
     WITHDRAWN = 3
-    DONE = 4  # acknowledged, or reported
+    ABANDONED = 4  # written, and nobody wants it any more: it does not go again
+    DONE = 5  # acknowledged, or reported
 
 
 # Plain ints for the path that every message takes: an enum's attribute costs 100 ns.
 _CONTROL, _REPLY = int(Lane.CONTROL), int(Lane.REPLY)
-_NEW, _QUEUED, _WRITTEN, _WITHDRAWN, _DONE = map(int, Fate)
+_NEW, _QUEUED, _WRITTEN, _WITHDRAWN, _ABANDONED, _DONE = map(int, Fate)
 
 
 class Outgoing:
@@ -89,7 +90,7 @@ class Resume:
 
 
 class StaleSession(ProtocolError):
-    """The peer resumes an object older than one seen: close, and keep the session."""
+    """An object that has ended is resumed, by the peer or by us: close, and keep the session."""
 
 
 @dataclass(slots=True)
@@ -162,8 +163,13 @@ class Session:
         return True
 
     def withdraw(self, message: Outgoing) -> bool:
-        """Take back a message that was never written; False when it was."""
+        """Take back a message that was never written; False when it was.
+
+        One that was written is abandoned: it goes again on no later connection.
+        """
         if message.fate != _QUEUED:
+            if message.fate == _WRITTEN:
+                message.fate = _ABANDONED
             return False
         message.fate = _WITHDRAWN
         self._release(message)
@@ -196,13 +202,16 @@ class Session:
         for lane in (self._again, *self._lanes):
             while lane and size < soft and len(bodies) < _MOST_ELEMENTS:
                 message = lane[0]
-                if message.fate != _WITHDRAWN:
+                if message.fate <= _WRITTEN:
                     size += len(message.body)
                     if size > hard and bodies:
                         break
                     message.fate = _WRITTEN
                     self._unacked.append(message)
                     bodies.append(message.body)
+                elif message.fate == _ABANDONED:  # the peer never had it, and its number goes to the next
+                    message.fate = _DONE
+                    self._release(message)
                 lane.popleft()
         self.written += len(bodies)
         return bodies
@@ -241,7 +250,7 @@ class Session:
         Raises `StaleSession` (close) or `ProtocolError` (close and end the session).
         """
         if theirs.own < self.peer:
-            raise StaleSession("the peer resumes an earlier session", proven=True)
+            raise StaleSession("the peer resumes an earlier session")
         lost: list[Outgoing] = []
         if theirs.own == self.peer:
             self._resend_from(theirs.received if theirs.peer == self.own else self._never_heard())
@@ -280,6 +289,7 @@ class Session:
         queued = [message for lane in self._lanes for message in lane if message.fate == _QUEUED]
         for message in queued:
             self._release(message)
+            message.fate = _NEW
         for lane in self._lanes:
             lane.clear()
         return written, queued

@@ -51,7 +51,7 @@ class Call(Outgoing):
     def __init__(self, address: Address, handler: str, future: asyncio.Future[Any]) -> None:
         self.body = b""
         self.lane = _REQUEST_LANE
-        self.by_name = False
+        self.by_name = not address.pinned
         self.fate = _NEW
         self.address = address
         self.handler = handler

@@ -16,6 +16,7 @@ from clusterkit.core.proof import Role
 from clusterkit.core.session import Fate, Lane, Outgoing
 from clusterkit.errors import CallError, Executed, JoinError
 from clusterkit.kernel.calls import Call
+from clusterkit.kernel.events import LinkDown, LinkUp
 from clusterkit.kernel.faults import unpack_exception
 from clusterkit.kernel.mailbox import From, Letter, Op
 from clusterkit.transport.link import Link
@@ -155,8 +156,13 @@ class Inbound:
 
     def opened(self, link: Link) -> None:
         """Pass on: a link opened."""
+        self._kernel.events.tell(LinkUp(link.peer))
         if self.ring is not None and link.role is Role.NODE:
             self.ring.link_opened(link)
+
+    def closed(self, link: Link, why: str, lost: int) -> None:
+        """Tell: a link ended, or its session did."""
+        self._kernel.events.tell(LinkDown(link.peer, why, lost))
 
     def session_ended(self, link: Link, written: list[Outgoing], queued: list[Outgoing], why: str) -> None:
         """End the calls of the session, and report what nobody waits for."""

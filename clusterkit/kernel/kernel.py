@@ -37,8 +37,9 @@ from clusterkit.errors import (
     RemoteError,
     UsageError,
 )
-from clusterkit.kernel.address import Address, DeadLetter
+from clusterkit.kernel.address import Address
 from clusterkit.kernel.calls import Call, Waiting
+from clusterkit.kernel.events import DeadLetter, Events
 from clusterkit.kernel.faults import pack_exception, pack_text
 from clusterkit.kernel.inbound import Inbound
 from clusterkit.kernel.mailbox import From, Letter, Mailbox, Op
@@ -46,6 +47,7 @@ from clusterkit.runtime import entropy, wall_time
 from clusterkit.transport.base import Network
 from clusterkit.transport.link import Link
 from clusterkit.transport.links import Links
+from clusterkit.transport.senders import Room
 
 logger = logging.getLogger("clusterkit.kernel")
 
@@ -70,8 +72,8 @@ class Kernel:
         self.loop = get_running_loop()
         self.inbound = Inbound(self)
         self.links = Links(party, keys, network, config, self.inbound)
-        self.counters: Counter[str] = Counter()
-        self.on_dead_letter: list[Callable[[DeadLetter], None]] = []
+        self.counters: Counter[str] = Counter(dead_letters=0, late_replies=0)
+        self.events = Events()
         self.closed = False
         self.find: Callable[[str | int], Mailbox | None]
         self._boxes: dict[str | int, Mailbox] = {}
@@ -191,14 +193,15 @@ class Kernel:
     ) -> None:
         """Queue a message when the full outbox has room again; raises `LinkFull` at the deadline."""
         call = message if isinstance(message, Call) else None
-        while True:
-            if link.parting:
-                self._link_to(address, link.peer, handler)  # says so, unless another link has come
-            if link.down and call is not None:
-                raise call.node_down(link.why, "no")
-            if link.send(message):
-                break
-            if not await link.room(deadline):
+        room = Room.CHANGED
+        while room is not Room.TAKEN:
+            room = await link.send_when_room(message, deadline)
+            if room is Room.CHANGED:
+                assert address.node is not None
+                self._link_to(address, address.node, handler)  # says so when the link is closing
+                if link.down and call is not None:
+                    raise call.node_down(link.why, "no")
+            if room is Room.FULL:
                 held = f"{len(link.session)} messages, {link.session.size} bytes"
                 text = f"the outbox to {link.peer.name} stayed full ({held}): {address}, {handler!r}"
                 raise LinkFull(text, node=link.peer, target=f"{address.to}.{handler}")
@@ -308,11 +311,7 @@ class Kernel:
         """Count and tell of a message that reached nobody."""
         self.counters["dead_letters"] += 1
         logger.debug("dead letter for %s on %s: %s", target, node.name, reason)
-        for told in list(self.on_dead_letter):
-            try:
-                told(DeadLetter(node, target, reason, executed))
-            except Exception:
-                logger.exception("a listener for dead letters failed")
+        self.events.tell(DeadLetter(node, target, reason, executed))
 
     # -- the ring, and the end
 

@@ -12,18 +12,21 @@ from clusterkit.core.identity import NodeId
 from clusterkit.core.proof import Party, Role, prepare_cookies
 from clusterkit.errors import UsageError
 from clusterkit.kernel.address import Address
+from clusterkit.kernel.events import LinkUp
 from clusterkit.kernel.inbound import COMMAND_SERVER
 from clusterkit.kernel.kernel import Kernel, new_incarnation
 from clusterkit.runtime import entropy, now
 from clusterkit.transport.base import Network
 from clusterkit.transport.tcp import TcpNetwork
+from clusterkit.transport.tls import TLS
 
 
 class Client:
     """One connection to one node, as an async context manager.
 
     Entering raises `OSError` when nobody listens there, or the `JoinError` that says
-    why the node will not talk (`AuthFailed`: another cookie).
+    why the node will not talk (`AuthFailed`: another cookie; `ssl.SSLError`: TLS failed).
+    With ``tls`` this side shows its certificate too, for any name or none.
     """
 
     def __init__(
@@ -32,6 +35,7 @@ class Client:
         port: int,
         *,
         cookie: str | bytes,
+        tls: TLS | None = None,
         config: Config | None = None,
         network: Network | None = None,
         expect: str | None = None,
@@ -39,7 +43,7 @@ class Client:
         self._where = (host, port)
         self._keys = prepare_cookies(cookie)
         self._config = config or Config()
-        self._network = network or TcpNetwork()
+        self._network = network or TcpNetwork(tls)
         self._expect = expect
         self._kernel: Kernel | None = None
         self._peer: NodeId | None = None
@@ -50,6 +54,7 @@ class Client:
         boot = new_incarnation()
         me = NodeId(f"cli-{entropy(6).hex()}", "client", 0, boot)
         self._kernel = Kernel(me, Party(me.name, boot, role=Role.CLIENT), self._keys, self._network, self._config)
+        self._kernel.events.on(LinkUp, self._keep)
         try:
             link = await self._kernel.links.dial_seed(*self._where, self._expect)
         except BaseException:
@@ -57,6 +62,11 @@ class Client:
             raise
         self._peer = link.peer
         return self
+
+    def _keep(self, up: LinkUp) -> None:
+        """From now on a connection that breaks is made anew: no answer is lost."""
+        assert self._kernel is not None
+        self._kernel.links.link_to(up.peer)
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         await self.aclose(1.0 if kind is None else 0.0)

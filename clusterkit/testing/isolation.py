@@ -50,6 +50,8 @@ class _Nowhere:
 class _Deaf:
     """A `clusterkit.transport.base.Listener` to which nobody comes."""
 
+    pauses = 0
+
     def __init__(self, port: int) -> None:
         self.port = port
 

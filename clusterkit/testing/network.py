@@ -299,6 +299,8 @@ class HostNetwork:
 class MemoryListener:
     """A bound address: a `clusterkit.transport.base.Listener`."""
 
+    pauses = 0  # nothing runs out in memory
+
     def __init__(
         self, world: World, network: HostNetwork, address: Address, accepted: Callable[[Stream], None]
     ) -> None:

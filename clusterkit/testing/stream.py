@@ -197,6 +197,14 @@ class MemoryStream:
         held_up = held_up or (self._peer is not None and self._peer.halted)
         return self._out.busy and not held_up
 
+    @property
+    def names(self) -> frozenset[str] | None:
+        """Nothing to check: there are no certificates in memory."""
+        return None
+
+    async def established(self) -> None:
+        """Bytes flow from the start."""
+
     def join(self, peer: "MemoryStream") -> None:
         """Name the other end: where resets go."""
         self._peer = peer

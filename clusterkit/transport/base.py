@@ -11,7 +11,8 @@ from typing import Protocol
 class Stream(Protocol):
     """A connection: bytes both ways, in order, until one end closes.
 
-    Laws. What was written before `aclose` is sent before the end of the stream.
+    Laws. Bytes flow once `established` has returned; before that only `remote`, `abort` and `aclose`
+    may be used. What was written before `aclose` is sent before the end of the stream.
     A lost connection shows as `OSError` (often `ConnectionError`) or as the end of the stream, and
     never as wrong bytes. `write` never blocks and never raises for a lost connection.
     """
@@ -21,8 +22,22 @@ class Stream(Protocol):
         """The host that the other end dials from or listens on."""
 
     @property
+    def names(self) -> frozenset[str] | None:
+        """The names that the other end's certificate carries, as written there; None: there is nothing to check.
+
+        Known once `established` has returned.
+        """
+
+    @property
     def unsent(self) -> int:
         """Bytes written here and not yet taken by the network."""
+
+    async def established(self) -> None:
+        """Wait until bytes can flow: over TLS until its handshake is done. Returns at once on a stream we opened.
+
+        To be awaited once on one that was accepted. Raises `OSError` (`ssl.SSLError` is one); the caller
+        bounds the wait: cancelled, it aborts.
+        """
 
     async def read(self, size: int) -> bytes:
         """At least one byte and at most ``size``; ``b""`` at the end of the stream."""
@@ -49,6 +64,10 @@ class Listener(Protocol):
     @property
     def port(self) -> int:
         """The port that was bound, for one asked for as 0."""
+
+    @property
+    def pauses(self) -> int:
+        """How often accepting has waited because descriptors or buffers had run out."""
 
     async def aclose(self) -> None:
         """Stop accepting. Streams that were accepted live on."""

@@ -8,11 +8,12 @@ network is slow one task waits for it, and the queue grows where it is bounded.
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from clusterkit.core.channel import Channel, Deliver, Effect, Goodbye, LinkCut, Ponged, Reason, Resumed
 from clusterkit.core.session import Resume, Session
-from clusterkit.errors import CrossedDials, ProtocolError
+from clusterkit.errors import CrossedDials, InvalidChecksum, ProtocolError
 from clusterkit.runtime import Tasks, now
 from clusterkit.transport.base import Stream
 
@@ -23,14 +24,15 @@ SHARE = 32  # messages of one turn that leave in a record of their own: two proc
 _HIGH_WATER = 64 << 10  # with more than this unsent, the queue waits in the session
 
 
-class Ended(Exception):
+@dataclass(frozen=True, slots=True)
+class Ended:
     """How a connection ended: lost, or with a goodbye, or by a broken rule."""
 
-    def __init__(self, why: str, *, goodbye: Reason | None = None, broken: bool = False) -> None:
-        super().__init__(why)
-        self.why = why
-        self.goodbye = goodbye
-        self.broken = broken  # a holder of the cookie broke the protocol: the session ends
+    why: str
+    goodbye: Reason | None = None
+    broken: bool = False  # a holder of the cookie broke the protocol: the session ends
+    forged: bool = False  # a MAC did not match
+    silent: bool = False  # cut, because the peer gave no sign
 
 
 class Connection:
@@ -46,26 +48,30 @@ class Connection:
         stream: Stream,
         channel: Channel,
         *,
+        cookie: bytes,
+        dialled: bool,
         resumed: Callable[["Connection", Resume], None],
         deliver: Callable[[list[Any]], None],
         progressed: Callable[[], None] = lambda: None,
     ) -> None:
         self.channel = channel
         self.stream = stream
+        self.cookie = cookie  # the key of the one that proved it
+        self.dialled = dialled
         self.open = False
         self.ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self._resumed = resumed
         self._deliver = deliver
         self._progressed = progressed
-        self._parting: asyncio.Future[None] | None = None
+        self._settling: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks("connection")
         self.flushing = False
         self.busy = False  # this turn, or the last, has more than one message
         self._stalled = False
         self.held = 0  # messages put into the outbox since this turn's last record
-        self._closed = False
-        self._why = ""  # why this side cut it
+        self.closed = False  # given up, or ended
+        self._cut: Ended | None = None  # how this side cut it
         self._watch: asyncio.TimerHandle | None = None
         self._ack: asyncio.TimerHandle | None = None
         self._pongs: dict[int, asyncio.Future[None]] = {}
@@ -88,6 +94,8 @@ class Connection:
         channel, read = self.channel, self.stream.read
         try:
             while data := await read(_READ_SIZE):
+                if self.closed:
+                    break  # given up for another: what it still brings is counted there
                 for effect in channel.receive(data, self._loop.time()):
                     if type(effect) is Deliver:
                         self._deliver(effect.messages)
@@ -101,17 +109,21 @@ class Connection:
                     self._look(now())
                 if self._ack is None and (ack_at := channel.ack_at) is not None:
                     self._ack = self._loop.call_at(ack_at, self._ack_due)
-            return Ended(self._why or "closed by the other end")
-        except CrossedDials as error:
-            return Ended(str(error))
-        except ProtocolError as error:
-            logger.debug("%s from %s", error, self.stream.remote)
-            return Ended(str(error), broken=error.proven)
-        except OSError as error:
-            return Ended(self._why or str(error) or type(error).__name__)
+            return self._cut or Ended("closed by the other end")
+        except (CrossedDials, ProtocolError, OSError) as error:
+            return self._ended_by(error)
         except Exception as error:
             logger.exception("a fault of this side ends the connection to %s", self.stream.remote)
             return Ended(f"a fault of this side: {error!r}", broken=True)
+
+    def _ended_by(self, error: CrossedDials | ProtocolError | OSError) -> Ended:
+        match error:
+            case ProtocolError():
+                logger.debug("%s from %s", error, self.stream.remote)
+                return Ended(str(error), broken=error.proven, forged=isinstance(error, InvalidChecksum))
+            case OSError():
+                return self._cut or Ended(str(error) or type(error).__name__)
+        return Ended(str(error))
 
     def _special(self, effect: Effect) -> Ended | None:
         match effect:
@@ -124,7 +136,7 @@ class Connection:
         return None
 
     def _stop(self) -> None:
-        self._closed = True
+        self.closed = True
         self.open = False
         for timer in (self._watch, self._ack):
             if timer is not None:
@@ -141,9 +153,10 @@ class Connection:
         except TimeoutError:
             self.stream.abort()
 
-    def cut(self, why: str = "") -> None:
-        """Drop the connection; `run` returns soon."""
-        self._why = self._why or why
+    def cut(self, why: str = "closed here", *, silent: bool = False) -> None:
+        """Drop the connection: from now on it takes nothing from its session and brings nothing. `run` returns soon."""
+        self._cut = self._cut or Ended(why, silent=silent)
+        self.closed = True
         self.open = False
         self.stream.abort()
 
@@ -181,7 +194,7 @@ class Connection:
             self._flush()
 
     def _flush(self) -> None:
-        if self._stalled or self._closed:
+        if self._stalled or self.closed:
             return
         channel, stream = self.channel, self.stream
         time = self._loop.time()
@@ -201,9 +214,9 @@ class Connection:
             self._settle()
 
     def _settle(self) -> None:
-        """Let `part` go on when nothing is left to write or to be acknowledged."""
-        if self._parting is not None and not self._parting.done() and self._idle():
-            self._parting.set_result(None)
+        """Let `settled` go on when nothing is left to write or to be acknowledged."""
+        if self._settling is not None and not self._settling.done() and self._idle():
+            self._settling.set_result(None)
 
     async def _drain(self) -> None:
         try:
@@ -217,7 +230,7 @@ class Connection:
 
     def _ack_due(self) -> None:
         self._ack = None
-        if self.channel.ack_at is None or self._closed:
+        if self.channel.ack_at is None or self.closed:
             return
         if (at := self.channel.ack_at) > self._loop.time():
             self._ack = self._loop.call_at(at, self._ack_due)
@@ -230,21 +243,21 @@ class Connection:
             again = self.channel.watch(time, self.stream.unsent)
         except LinkCut as error:
             logger.info("link to %s cut: %s", self.stream.remote, error)
-            self.cut(str(error))
+            self.cut(str(error), silent=True)
             return
-        if again is not None and not self._closed:
+        if again is not None and not self.closed:
             self._watch = self._loop.call_at(again, self._looked)
         if self.channel.wants_write:
             self.flush_soon()
 
     def _looked(self) -> None:
         self._watch = None
-        if not self._closed:
+        if not self.closed:
             self._look(self._loop.time())
 
     async def alive(self, timeout: float) -> bool:
         """Ask with PING whether the other end still answers within ``timeout`` seconds."""
-        if self._closed or not self.open:
+        if self.closed or not self.open:
             return False
         token = max(self._pongs, default=0) + 1
         waiter: asyncio.Future[None] = self._loop.create_future()
@@ -262,16 +275,17 @@ class Connection:
         either: set[asyncio.Future[Any]] = {waiter, self.ended}
         await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
 
-    async def part(self, reason: Reason, deadline: float) -> None:
-        """Write what is queued, await its acknowledgement, say goodbye, close.
-
-        Ends at ``deadline`` whatever the peer does, but for the goodbye itself.
-        """
+    async def settled(self, deadline: float) -> bool:
+        """Wait until all is written and acknowledged; False at ``deadline``, or when the connection ended before."""
         if self.open and not self._idle():
-            self._parting = self._loop.create_future()
+            self._settling = self._loop.create_future()
             self.flush_soon()
-            await self._first_of(self._parting, max(0.0, deadline - now()))
-        if not self._closed:
+            await self._first_of(self._settling, max(0.0, deadline - now()))
+        return self.open and self._idle()
+
+    async def part(self, reason: Reason) -> None:
+        """Say goodbye and close; the other end has a second to close too."""
+        if not self.closed:
             self.channel.say_goodbye(reason)
             self.open = False
             self.flush_soon()

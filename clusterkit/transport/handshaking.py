@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from clusterkit.core.handshake import (
+    Admit,
+    Admitted,
     Challenged,
     Closed,
     Effect,
@@ -47,22 +49,46 @@ async def initiate(stream: Stream, machine: Initiator, me: Party, challenged: Ca
         effects = machine.step(await _next_event(stream, machine), now())
 
 
-async def respond(stream: Stream, machine: Responder, judge: Callable[[Party], Awaitable[Judged]]) -> Proven:
-    """Check who calls; raises the error that says why the connection is to be closed."""
+async def respond(
+    stream: Stream,
+    machine: Responder,
+    admit: Callable[[Stream, Responder], Awaitable[Event]],
+    judge: Callable[[Party], Awaitable[Judged]],
+) -> Proven:
+    """Check who calls; raises the error that says why the connection is to be closed.
+
+    ``admit`` waits until a proof may be checked, or until something else comes;
+    ``judge`` gives the verdict.
+    """
     effects: list[Effect] = []
     while True:
-        verdict: Judged | None = None
+        answer: Event | None = None
         for effect in effects:
             match effect:
                 case Write(data=data):
                     stream.write(data)
+                case Admit():
+                    answer = await admit(stream, machine)
                 case Judge(caller=caller):
-                    verdict = await judge(caller)
+                    answer = await judge(caller)
                 case Proven():
                     return effect
                 case Failed(error=error):
                     raise error
-        effects = machine.step(verdict or await _next_event(stream, machine), now())
+        effects = machine.step(answer or await _next_event(stream, machine), now())
+
+
+async def until_admitted(stream: Stream, machine: Responder, wait: float) -> Event:
+    """Wait for ``wait`` seconds, unless the deadline, the end or a byte too many comes before."""
+    admitted_at = now() + wait
+    try:
+        async with asyncio.timeout_at(min(admitted_at, machine.next_deadline or 0.0)):
+            data = await stream.read(1)
+    except TimeoutError:
+        return Admitted() if now() >= admitted_at else Tick()
+    except OSError:
+        return Closed()
+    return Received(data) if data else Closed()
 
 
 async def _next_event(stream: Stream, machine: Initiator | Responder) -> Event:

@@ -1,18 +1,19 @@
 """The link to one peer: its session, the connection that carries it, and the redial.
 
-A link lives as long as its peer is of interest; connections come and go under it.
-What is sent while there is none waits in the session, within its bounds.
+A link lives as long as its peer is of interest; connections come and go under it, and
+the session outlives them: what is sent while there is none waits, and what was written
+and not acknowledged goes again on the next one (`clusterkit.core.session`).
 
-Until sessions resume, the end of a connection ends the session (docs/wire.md,
-"Ending"): what was written is in doubt and reported as "maybe"; casts that were
-never written and are addressed by name stay queued; the next connection makes a
-new session object with a new number.
+Rules (docs/wire.md, "Sessions"): one connection at a time is open, the newest; a
+connection that was given up takes nothing from the session and brings nothing into it;
+the session ends with a goodbye for good, with another incarnation of the peer, with a
+broken rule, or when this side forgets the peer.
 """
 
 import asyncio
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from clusterkit.core import reach
 from clusterkit.core.backoff import Backoff
@@ -20,12 +21,12 @@ from clusterkit.core.channel import OVERHEAD, Channel, Reason
 from clusterkit.core.handshake import Proven
 from clusterkit.core.identity import NodeId
 from clusterkit.core.proof import Role
-from clusterkit.core.session import Outgoing, Resume
+from clusterkit.core.session import Lane, Outgoing, Resume
 from clusterkit.errors import (
+    AuthFailed,
     ClusterError,
     CrossedDials,
     DialledSelf,
-    JoinError,
     NameConflict,
     OldIncarnation,
     PeerLeaving,
@@ -35,6 +36,7 @@ from clusterkit.errors import (
 from clusterkit.runtime import Tasks, now, rng
 from clusterkit.transport.base import Stream
 from clusterkit.transport.connection import SHARE, Connection, Ended
+from clusterkit.transport.senders import Room, Senders
 
 if TYPE_CHECKING:
     from clusterkit.transport.links import Links
@@ -43,31 +45,7 @@ logger = logging.getLogger("clusterkit.transport")
 
 
 _FINAL = (DialledSelf, NameConflict, OldIncarnation, VersionMismatch, WrongRing)  # another dial will not help
-
-
-class Upward(Protocol):
-    """What the floor above is told."""
-
-    def delivered(self, link: "Link", messages: list[Any]) -> None:
-        """Messages came, in order. Raises `ProtocolError` for one that is none."""
-
-    def opened(self, link: "Link") -> None:
-        """A connection opened, whoever dialled."""
-
-    def session_ended(self, link: "Link", written: list[Outgoing], queued: list[Outgoing], why: str) -> None:
-        """The session ended: what was written is in doubt, what was queued was never sent."""
-
-    def too_large(self, link: "Link", messages: list[Outgoing]) -> None:
-        """Queued messages are over what the peer takes; they were taken back."""
-
-    def down(self, link: "Link", why: str) -> None:
-        """The peer cannot be reached."""
-
-    def parted(self, link: "Link", reason: Reason) -> None:
-        """The peer said goodbye."""
-
-    def refused(self, link: "Link", error: JoinError) -> None:
-        """The peer will not have us, and trying again will not help."""
+_REQUEST = int(Lane.REQUEST)
 
 
 class Link:
@@ -81,6 +59,7 @@ class Link:
         self.session = links.new_session()
         self.connection: Connection | None = None
         self.down = False  # the peer is called down: calls fail at once
+        self.parting = False  # nothing new is taken: we say goodbye, or have said it
         self.challenged_at: float | None = None  # our dial got its CHAL then, and is not open
         self.most_body = config.message_limit - OVERHEAD
         self._links = links
@@ -91,11 +70,12 @@ class Link:
         self._tasks = Tasks(f"link/{peer.name}", links.tasks)
         self._dial: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._room: list[asyncio.Future[None]] = []
+        self._senders = Senders()
+        self._changed = asyncio.Event()  # opened, down or forgotten
         self._forgotten = False
-        self.parting = False  # nothing new is taken: we say goodbye, or have said it
         self._carried = 0  # connections, open or opening
-        self._resuming = False  # our dial sent RESUME and is not open
+        self._opening: dict[Connection, None] = {}  # proven, and their RESUMEs are not both through
+        self._mismatch_told = False
 
     def __repr__(self) -> str:
         return f"<Link to {self.peer} {'open' if self.open else 'down' if self.down else 'closed'}>"
@@ -111,6 +91,11 @@ class Link:
         return not self._reach.wanted and not self._carried
 
     @property
+    def resumable(self) -> bool:
+        """Whether both ends have an object of the session: the next connection goes on with it."""
+        return bool(self.session.peer)
+
+    @property
     def why(self) -> str:
         """What the last failure was."""
         return self._reach.why
@@ -118,10 +103,10 @@ class Link:
     # -- sending
 
     def send(self, message: Outgoing) -> bool:
-        """Queue a message; False when the outbox is full."""
-        connection = self.connection
-        if not self.session.put(message):
+        """Queue a message; False when the outbox is full, or when others wait for room in it."""
+        if (self._senders and message.lane >= _REQUEST) or not self.session.put(message):
             return False
+        connection = self.connection
         if connection is not None:
             if connection.flushing:
                 connection.busy = True
@@ -132,32 +117,27 @@ class Link:
                 connection.flush_soon()
         return True
 
+    async def send_when_room(self, message: Outgoing, deadline: float) -> Room:
+        """Wait until the outbox takes a message, in the order in which senders came."""
+        if self.send(message):
+            return Room.TAKEN
+        try:
+            return await self._senders.wait(message, deadline)
+        except asyncio.CancelledError:
+            self.withdraw(message)
+            raise
+
     def withdraw(self, message: Outgoing) -> bool:
         """Take back a message that was never written; False when it was."""
         withdrawn = self.session.withdraw(message)
         self._made_room()
         return withdrawn
 
-    async def room(self, deadline: float) -> bool:
-        """Wait until the outbox may have room; False at ``deadline``."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._room.append(waiter)
-        try:
-            async with asyncio.timeout_at(deadline):
-                await waiter
-        except TimeoutError:
-            return False
-        finally:
-            if waiter in self._room:
-                self._room.remove(waiter)
-        return True
-
     def _made_room(self) -> None:
-        if self._room:
-            waiters, self._room = self._room, []
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
+        if self._senders:
+            self._senders.let_in(self.session.put)
+            if self.connection is not None and self.session.has_queued:
+                self.connection.flush_soon()
 
     # -- reaching the peer
 
@@ -174,9 +154,14 @@ class Link:
                     self._dial = self._tasks.spawn(self._dial_once(), "dial")
                 case reach.CallDown(why=why):
                     logger.info("node %s is down: %s", self.peer, why)
+                    self._look_again()  # before room is made for them
                     self._up.down(self, why)
-                    self._made_room()
         self._arm()
+
+    def _look_again(self) -> None:
+        """Wake all who wait for this link: it opened, is down, or is closing."""
+        self._changed.set()
+        self._senders.turn_away()
 
     def _arm(self) -> None:
         if self._timer is not None:
@@ -210,6 +195,9 @@ class Link:
             self._up.refused(self, error)
             self._step(reach.Parted(str(error)))  # it may still dial us
             return
+        if isinstance(error, AuthFailed) and not self._mismatch_told:
+            self._mismatch_told = True
+            logger.warning("node %s does not take this node's cookie: %s", self.peer, error)
         refused = isinstance(error, ConnectionRefusedError)
         self._step(reach.DialFailed(refused=refused, why=str(error) or type(error).__name__))
 
@@ -227,6 +215,23 @@ class Link:
         if self._forgotten or (dialled and self.open):
             stream.abort()
             return
+        connection = self._connection(stream, proven, dialled=dialled)
+        if dialled:
+            self._meet(proven.peer.boot)
+            connection.start(self.session)
+        self._opening[connection] = None
+        try:
+            end = await self._run(connection)
+        finally:
+            self._opening.pop(connection, None)
+        if end.forged:
+            self._links.counters["invalid_checksum"] += 1
+        if connection is self.connection:
+            self._ended(end)
+        elif not self.open:
+            self._never_opened(end, dialled=dialled)
+
+    def _connection(self, stream: Stream, proven: Proven, *, dialled: bool) -> Connection:
         channel = Channel(
             proven.keys,
             initiator=dialled,
@@ -235,25 +240,15 @@ class Link:
             expects_reply=lambda: bool(self.waiting),
         )
         boot = proven.peer.boot
-        connection = Connection(
+        return Connection(
             stream,
             channel,
-            resumed=lambda which, theirs: self._resumed(which, theirs, boot, dialled=dialled),
+            cookie=proven.cookie,
+            dialled=dialled,
+            resumed=lambda which, theirs: self._resumed(which, theirs, boot),
             deliver=lambda messages: self._up.delivered(self, messages),
             progressed=self._made_room,
         )
-        if dialled:
-            self._meet(boot)
-            connection.start(self.session)
-            self._resuming = True
-        try:
-            end = await self._run(connection)
-        finally:
-            self._resuming = self._resuming and not dialled
-        if connection is self.connection:
-            self._ended(end)
-        elif dialled and not self.open:
-            self._step(reach.DialFailed(refused=False, why=end.why))
 
     async def _run(self, connection: Connection) -> Ended:
         opening = asyncio.get_running_loop().call_later(self._links.config.handshake_timeout, self._late, connection)
@@ -262,94 +257,161 @@ class Link:
         finally:
             opening.cancel()
 
-    @staticmethod
-    def _late(connection: Connection) -> None:
-        if not connection.open:
-            connection.cut()
+    def _late(self, connection: Connection) -> None:
+        if connection in self._opening:
+            connection.cut("no RESUME in time")
 
-    def _resumed(self, connection: Connection, theirs: Resume, boot: int, *, dialled: bool) -> None:
+    def _resumed(self, connection: Connection, theirs: Resume, boot: int) -> None:
         """Open: of all connections to this peer the newest stays."""
-        if self._forgotten:
-            raise CrossedDials(f"{self.peer.name} was forgotten meanwhile")
-        if self.role is Role.NODE and boot < self._links.known_boot(self.peer.name):
-            raise CrossedDials(f"a later incarnation of {self.peer.name} was admitted meanwhile")
-        if not dialled:
-            if self._is_crossed(boot):
-                raise CrossedDials(f"our own connection to {self.peer.name} is opening")
-            if self._dial is not None and not self.open:
-                self._dial.cancel()
-            self._drop_connection("another connection opened")
-            self._meet(boot)
+        self._refuse_late(connection, boot)
+        if not connection.dialled and self._dial is not None and not self.open:
+            self._dial.cancel()
+        self._give_up_others(connection, "another connection opened")
+        self._meet(boot)
         lost = connection.channel.open(self.session, theirs)
+        self._opening.pop(connection, None)
         self.connection = connection
         connection.open = True
-        self._resuming = False
         self.challenged_at = None
+        self._mismatch_told = False
         self.most_body = min(self._links.config.message_limit, theirs.most) - OVERHEAD
+        self._links.attached(self)
         if lost:
             self._up.session_ended(self, lost, [], "the peer ended the session")
+            self._up.closed(self, "the peer ended the session", _count(lost))
         if over := self.session.withdraw_over(self.most_body):
             self._up.too_large(self, over)
         self._step(reach.Opened())
+        self._made_room()
         connection.flush_soon()
+        self._changed.set()
         self._up.opened(self)
+
+    def _refuse_late(self, connection: Connection, boot: int) -> None:
+        """Raise `CrossedDials` for a connection that something overtook since it was proven."""
+        name = self.peer.name
+        if self._forgotten:
+            raise CrossedDials(f"{name} was forgotten meanwhile")
+        if self.role is Role.NODE and boot < self._links.known_boot(name):
+            raise CrossedDials(f"a later incarnation of {name} was admitted meanwhile")
+        if not self._links.accepts(connection.cookie):
+            raise CrossedDials("its cookie was withdrawn meanwhile")
+        if not connection.dialled and self._is_crossed(boot):
+            raise CrossedDials(f"our own connection to {name} is opening")
 
     def _is_crossed(self, boot: int) -> bool:
         """Whether both sides sent RESUME on a dial of their own: the one by the lower name stays.
 
         Else each would close its own for the other's, and both would be lost.
         """
+        resuming = any(each.dialled and not each.closed for each in self._opening)
         lower = self._links.me.name < self.peer.name
-        return self._resuming and lower and not self.open and boot == self.peer.incarnation
+        return resuming and lower and not self.open and boot == self.peer.incarnation
 
-    def _drop_connection(self, why: str) -> None:
-        if (connection := self.connection) is not None:
+    def _give_up_others(self, but: Connection | None, why: str) -> None:
+        """Cut all connections but one, and those that only open; the session goes on without them."""
+        if self.connection is not None and self.connection is not but:
+            self.connection.cut(why)
             self.connection = None
-            connection.cut()
-            self.end_session(why)
+        for each in self._opening:
+            if each is not but:
+                each.cut(why)
 
     def _meet(self, boot: int) -> None:
-        """Take note of the incarnation that proved itself."""
+        """Take note of the incarnation that proved itself: another one gets what was never written."""
         if boot != self.peer.incarnation:
-            if self.peer.incarnation:
-                self.end_session("restarted")
+            if self.peer.incarnation and (lost := self._end_session("restarted", to_next=True)):
+                self._up.closed(self, "restarted", lost)
             self.peer = self.peer.with_incarnation(boot)
 
     def _ended(self, end: Ended) -> None:
+        """Take note that the open connection ended; the session waits for the next one, if it may."""
         self.connection = None
         logger.debug("link to %s ended: %s", self.peer, end.why)
-        self.end_session(end.why, keep_casts=end.goodbye is None and not end.broken)
-        if end.goodbye is not None and end.goodbye is not Reason.AGAIN:
-            self._step(reach.Parted("stopped" if end.goodbye == Reason.STOP else "left"))
-            self._up.parted(self, end.goodbye)
-        else:
-            self._step(reach.Lost(end.why))
+        for_good = end.goodbye if end.goodbye is not Reason.AGAIN else None
+        lost = self._end_session(end.why) if for_good or end.broken else 0
+        self._up.closed(self, end.why, lost)
+        if for_good:
+            self._step(reach.Parted("stopped" if for_good is Reason.STOP else "left"))
+            self._up.parted(self, for_good)
+            return
+        if self.resumable:
+            self._links.detached(self)
+        self._step(reach.Lost(end.why, silent=end.silent, again=end.goodbye is Reason.AGAIN))
 
-    def end_session(self, why: str, *, keep_casts: bool = True) -> None:
-        """End the session and begin another; report what is in doubt and what was never sent."""
+    def _never_opened(self, end: Ended, *, dialled: bool) -> None:
+        if end.broken and (lost := self._end_session(end.why)):
+            self._up.closed(self, end.why, lost)
+        if dialled:
+            self._step(reach.DialFailed(refused=False, why=end.why))
+
+    # -- the session
+
+    def end_session(self, why: str) -> None:
+        """End the session, with the connections that carry it; the next connection begins another."""
+        self._give_up_others(None, why)
+        self._up.closed(self, why, self._end_session(why))
+
+    def _end_session(self, why: str, *, to_next: bool = False) -> int:
+        """Report what is in doubt and what was never sent; return how many are in doubt.
+
+        With ``to_next`` what was never sent and is addressed by name stays queued, for
+        the next incarnation.
+        """
         written, queued = self.session.end()
         self.session = self._links.new_session()
-        refused = [each for each in queued if not (keep_casts and each.by_name and self.session.put(each))]
-        self._made_room()
+        self._links.attached(self)
+        refused = [each for each in queued if not (to_next and each.by_name and self.session.put(each))]
+        self._senders.turn_away()  # what is for the earlier incarnation alone must not come into this one
         self._up.session_ended(self, written, refused, why)
+        return _count(written)
 
     # -- the end
 
+    def cookies_changed(self) -> None:
+        """Make the link anew if its cookie was withdrawn; the session goes on."""
+        for each in self._opening:
+            if not self._links.accepts(each.cookie):
+                each.cut("its cookie was withdrawn")
+        if (connection := self.connection) is not None and not self._links.accepts(connection.cookie):
+            self._tasks.spawn(connection.part(Reason.AGAIN), "another cookie")
+
     async def part(self, reason: Reason, deadline: float) -> None:
-        """Say goodbye and forget the peer; what was not written by ``deadline`` is reported."""
+        """Say goodbye and forget the peer; what was not written by ``deadline`` is reported.
+
+        A connection that breaks meanwhile may come back and go on with what is left.
+        """
         self.parting = True
+        self._senders.turn_away()
+        while not await self._settled(deadline):
+            pass
         if (connection := self.connection) is not None:
-            await connection.part(reason, deadline)
+            await connection.part(reason)
         await self.forget("left" if reason == Reason.LEAVE else "stopped")
+
+    async def _settled(self, deadline: float) -> bool:
+        """Wait until the peer has all, or nothing more can be done; False when it is to be looked at again."""
+        if self.connection is not None and await self.connection.settled(deadline):
+            return True
+        if self.down or not self._reach.wanted or not len(self.session) or now() >= deadline:
+            return True
+        self._changed.clear()
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._changed.wait()
+        except TimeoutError:
+            return True
+        return False
 
     async def forget(self, why: str) -> None:
         """End all that belongs to this peer, now."""
         self._forgotten = self.parting = True
         self._step(reach.Unwanted())
-        if (connection := self.connection) is not None:
-            self.connection = None
-            connection.cut()
-        self.end_session(why, keep_casts=False)
+        self._look_again()
+        was_open = self.connection is not None
+        self._give_up_others(None, why)
+        if (lost := self._end_session(why)) or was_open:
+            self._up.closed(self, why, lost)
         await self._tasks.aclose()
 
     async def alive(self, timeout: float) -> bool:
@@ -360,3 +422,8 @@ class Link:
         """Take the address that the peer announced itself."""
         if (node.name, node.incarnation) == (self.peer.name, self.peer.incarnation):
             self.peer = replace(self.peer, host=node.host, port=node.port)
+
+
+def _count(messages: list[Outgoing]) -> int:
+    """How many of them somebody sent; what keeps the ring is no loss."""
+    return sum(message.lane != Lane.CONTROL for message in messages)

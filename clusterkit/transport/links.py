@@ -1,9 +1,10 @@
 """All links of a node: who may connect, who is dialled, which link a message takes.
 
-Rules (docs/wire.md, "Handshake"): a caller is judged only after it proved the
-cookie, in the order of the status table; of the connections to one peer the newest
-to open wins; connections without a proof are bounded, and past the bound the
-oldest of the address that holds the most is closed.
+Rules (docs/wire.md, "Handshake" and "Limits"): a caller is judged only after it proved
+the cookie, in the order of the status table; of the connections to one peer the newest
+to open wins; connections without a proof are bounded, and past the bound the oldest of
+the source that holds the most is closed; each source may cost so many checks of a proof
+a second, and waits for more. Sessions that wait for their peers are bounded too.
 """
 
 import asyncio
@@ -11,26 +12,39 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import lru_cache, partial
+from ipaddress import IPv6Network
 from itertools import count
 
 from clusterkit.config import Config
 from clusterkit.core.channel import Health, Reason
-from clusterkit.core.handshake import Initiator, Judged, Proven, Responder
+from clusterkit.core.handshake import Admitted, Event, Initiator, Judged, Proven, Responder
 from clusterkit.core.identity import NodeId
 from clusterkit.core.judgement import Here, judge
 from clusterkit.core.proof import NONCE_SIZE, Party, Role, Status
 from clusterkit.core.session import Outbox, Session
-from clusterkit.errors import ClusterError, ListenError
+from clusterkit.core.token_bucket import TokenBuckets
+from clusterkit.errors import AuthFailed, ClusterError, InvalidChecksum, ListenError, ProtocolError
 from clusterkit.runtime import Tasks, entropy, now
 from clusterkit.transport.base import Listener, Network, Stream
-from clusterkit.transport.handshaking import initiate, respond
-from clusterkit.transport.link import Link, Upward
+from clusterkit.transport.handshaking import initiate, respond, until_admitted
+from clusterkit.transport.link import Link
+from clusterkit.transport.upward import Upward
 
 logger = logging.getLogger("clusterkit.transport")
 
 _PROBE_TIMEOUT = 2.0  # what the other boot of a name has to answer a PING
 _BEFORE_NAME_TAKEN = (Status.VERSION, Status.SELF, Status.RING, Status.OLD_BOOT)
 _CROSSING = 1.0  # how long after its CHAL a dial of ours spares the other one
+COUNTERS = (
+    "accepted",  # connections
+    "evicted",  # of them, closed without a proof to make room
+    "refused",  # of them, that got no further than the handshake
+    "invalid_checksum",  # proofs and records with a wrong MAC
+    "cookie_mismatch",  # our own proofs that another node did not take
+    "proofs_delayed",  # proofs that waited for their source's turn
+    "sessions_evicted",  # sessions without a link that were ended to make room
+)
 
 
 class Links:
@@ -51,7 +65,7 @@ class Links:
             write_stall=config.write_stall,
             record_within=config.record_timeout,
         )
-        self.counters: Counter[str] = Counter()
+        self.counters: Counter[str] = Counter(dict.fromkeys(COUNTERS, 0))
         self._keys = keys
         self._network = network
         self._bounds = Outbox(config.outbox_messages, config.outbox_size)
@@ -61,7 +75,10 @@ class Links:
         """The link to the node of a name, or None."""
         self._clients: dict[tuple[str, int], Link] = {}
         self._known: dict[str, int] = {}
-        self._unproven: dict[Stream, None] = {}
+        self._detached: dict[Link, None] = {}  # their sessions wait for a connection, the longest first
+        self._lingering: dict[tuple[str, int], asyncio.TimerHandle] = {}
+        self._unproven: dict[Stream, asyncio.Task[None]] = {}
+        self._proofs = TokenBuckets(config.proof_rate, config.proof_burst)
         self.tasks = Tasks(f"links/{me.name}")
         self._listener: Listener | None = None
 
@@ -97,6 +114,31 @@ class Links:
         """Make a session object with a number never used before."""
         return Session(next(self._sessions), self._bounds)
 
+    def attached(self, link: Link) -> None:
+        """Take note that a link has a connection, or no session to keep."""
+        self._detached.pop(link, None)
+
+    def detached(self, link: Link) -> None:
+        """Take note that a session waits for a connection; past the bound a client's is ended, or the oldest."""
+        self._detached[link] = None
+        if len(self._detached) > self.config.session_limit:
+            waiting = iter(self._detached)
+            oldest = next((each for each in self._detached if each.role is Role.CLIENT), None) or next(waiting)
+            self.counters["sessions_evicted"] += 1
+            oldest.end_session("too many sessions wait for their peers")
+
+    # -- cookies
+
+    def accepts(self, cookie: bytes) -> bool:
+        """Whether the key of a cookie is among those accepted now."""
+        return cookie in self._keys
+
+    def set_keys(self, keys: tuple[bytes, ...]) -> None:
+        """Accept other cookies from now on; links made with one that is gone are made anew."""
+        self._keys = keys
+        for link in self:
+            link.cookies_changed()
+
     # -- listening
 
     async def listen(self, host: str, port: int) -> int:
@@ -110,16 +152,16 @@ class Links:
 
     def _accepted(self, stream: Stream) -> None:
         self.counters["accepted"] += 1
-        self._unproven[stream] = None
+        self._unproven[stream] = self.tasks.spawn(self._serve(stream), "serve")
         if len(self._unproven) > self.config.unproven_limit:
             self._evict_unproven()
-        self.tasks.spawn(self._serve(stream), "serve")
 
     def _evict_unproven(self) -> None:
-        busiest = Counter(stream.remote for stream in self._unproven).most_common(1)[0][0]
-        oldest = next(stream for stream in self._unproven if stream.remote == busiest)
-        del self._unproven[oldest]
+        sources = {stream: source_of(stream.remote) for stream in self._unproven}
+        busiest = Counter(sources.values()).most_common(1)[0][0]
+        oldest = next(stream for stream in self._unproven if sources[stream] == busiest)
         self.counters["evicted"] += 1
+        self._unproven.pop(oldest).cancel()
         oldest.abort()
 
     async def _serve(self, stream: Stream) -> None:
@@ -127,6 +169,7 @@ class Links:
             proven = await self._respond(stream)
         except ClusterError as error:
             self.counters["refused"] += 1
+            self.counters["invalid_checksum"] += isinstance(error, InvalidChecksum)
             logger.debug("connection from %s closed: %s", stream.remote, error)
             await _close(stream)
             return
@@ -147,9 +190,31 @@ class Links:
             timeout=config.proof_timeout,
             whole=config.handshake_timeout,
         )
-        return await respond(stream, machine, self._judge)
+        try:
+            async with asyncio.timeout_at(machine.next_deadline):
+                await stream.established()
+        except OSError as error:
+            raise ProtocolError(f"no connection came about: {error or 'too slow'}") from None
+        return await respond(stream, machine, self._admit, partial(self._judge, stream.names))
 
-    async def _judge(self, caller: Party) -> Judged:
+    async def _admit(self, stream: Stream, machine: Responder) -> Event:
+        """Let a source have so many proofs checked a second; more of them stand in line."""
+        bucket = self._proofs.of(source_of(stream.remote), now())
+        wait = bucket.take(now())
+        if not wait:
+            return Admitted()
+        self.counters["proofs_delayed"] += 1
+        event: Event | None = None
+        try:
+            event = await until_admitted(stream, machine, wait)
+        finally:
+            if not isinstance(event, Admitted):
+                bucket.give_back()
+        return event
+
+    async def _judge(self, certified: frozenset[str] | None, caller: Party) -> Judged:
+        if caller.role is Role.NODE:
+            _check_certificate(certified, caller.name)
         here = self._here(caller)
         status = judge(caller, here)
         if status not in _BEFORE_NAME_TAKEN and await self._other_boot_alive(caller):
@@ -167,7 +232,7 @@ class Links:
             known_boot=self.known_boot(caller.name) if caller.role is Role.NODE else 0,
             dialling_it=challenged is not None and now() - challenged < _CROSSING,
             leaving=self.leaving,
-            full=len(self._links) + len(self._clients) >= self.config.link_limit and link is None,
+            full=link is None and len(self._links) + len(self._clients) - len(self._detached) >= self.config.link_limit,
         )
 
     async def _other_boot_alive(self, caller: Party) -> bool:
@@ -194,12 +259,26 @@ class Links:
     async def _carry_client(self, stream: Stream, proven: Proven) -> None:
         peer = proven.peer
         key = (peer.name, peer.boot)
+        if (timer := self._lingering.pop(key, None)) is not None:
+            timer.cancel()
         link = self._clients.get(key)
         if link is None:
             link = self._clients[key] = Link(self, NodeId(peer.name, stream.remote, 0, peer.boot), Role.CLIENT)
         await link.carry(stream, proven, dialled=False)
-        if not link.open and self._clients.get(key) is link:
-            del self._clients[key]
+        if not link.unused or self._clients.get(key) is not link:
+            return
+        if link.resumable:  # it may come back for its answers
+            linger = self.config.client_linger
+            self._lingering[key] = asyncio.get_running_loop().call_later(linger, self._client_gone, key)
+        else:
+            await self._forget_client(key)
+
+    def _client_gone(self, key: tuple[str, int]) -> None:
+        self.tasks.spawn(self._forget_client(key), "forget client")
+
+    async def _forget_client(self, key: tuple[str, int]) -> None:
+        self._lingering.pop(key, None)
+        if (link := self._clients.pop(key, None)) is not None:
             await link.forget("gone")
 
     # -- dialling
@@ -224,7 +303,9 @@ class Links:
         )
         try:
             proven = await initiate(stream, machine, self.me, challenged)
-        except ClusterError:
+            _check_certificate(stream.names, proven.peer.name)
+        except ClusterError as error:
+            self.counters["cookie_mismatch"] += isinstance(error, AuthFailed)
             await _close(stream)
             raise
         except BaseException:
@@ -263,12 +344,32 @@ class Links:
         if self._listener is not None:
             await self._listener.aclose()
         await self.part_all(reason, deadline)
+        for timer in self._lingering.values():
+            timer.cancel()
         clients = list(self._clients.values())
         await asyncio.gather(*(link.part(reason, deadline) for link in clients))
         self._clients.clear()
         for stream in self._unproven:
             stream.abort()
         await self.tasks.aclose()
+
+
+@lru_cache(1024)
+def source_of(remote: str) -> str:
+    """Whom an address is counted to: itself, or for IPv6 its network of 64 bits, which is one customer's.
+
+    >>> source_of("10.0.0.7"), source_of("2001:db8::1:2:3:4")
+    ('10.0.0.7', '2001:db8::/64')
+    """
+    return str(IPv6Network((remote.partition("%")[0], 64), strict=False)) if ":" in remote else remote
+
+
+def _check_certificate(names: frozenset[str] | None, name: str) -> None:
+    """Raise `AuthFailed` when TLS is on and the other end's certificate is not for the name it proved."""
+    if names is not None and name not in names:
+        raise AuthFailed(
+            f"the certificate of {name!r} is for {', '.join(sorted(names)) or 'nobody'}, not for that name"
+        )
 
 
 async def _close(stream: Stream) -> None:

@@ -1,27 +1,56 @@
-"""The laws of `clusterkit.transport.base` over asyncio streams."""
+"""The laws of `clusterkit.transport.base` over asyncio streams.
+
+Rules of accepting: a connection is handed up the moment it is accepted, so that whoever counts
+the unproven ones counts it through its TLS handshake too; nothing that befalls one connection
+ends the accepting of others; out of descriptors it pauses, says so once, and goes on.
+"""
 
 import asyncio
+import errno
+import logging
+import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
 from clusterkit import runtime
+from clusterkit.core.identity import format_host_port
 from clusterkit.transport.base import Listener, Stream
+from clusterkit.transport.tls import TLS, TlsStream
+
+logger = logging.getLogger("clusterkit.transport")
+
+_BACKLOG = 1024  # all taken in one turn: whom the system cannot keep waiting tries again a second later
+_PAUSE = 0.1  # seconds without accepting when descriptors have run out
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_NOT_OURS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # an address of the name that this machine does not have
+_PORTS_TRIED = 8  # until one is free on every address of the name
 
 
 class TcpStream:
-    """One TCP connection."""
+    """One TCP connection: one that was dialled, or an accepted socket that `established` gives to the loop."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self.drain = writer.drain
-        self._writer = writer
-        self._transport = writer.transport
+    _reader: asyncio.StreamReader
+    _writer: asyncio.StreamWriter
+    _transport: asyncio.WriteTransport
+
+    def __init__(self, remote: str, accepted: socket.socket | None = None) -> None:
+        self._remote = remote
+        self._accepted = accepted
+        self._carried = False
         self._aborted = False
-        where = writer.get_extra_info("peername")
-        self._remote = str(where[0]) if where else "?"
-        sock = writer.get_extra_info("socket")
-        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    @classmethod
+    async def dial(cls, address: str, port: int) -> "TcpStream":
+        """Connect to an address; raises `OSError`."""
+        stream = cls(address)
+        stream._carry(*await asyncio.open_connection(address, port))
+        return stream
+
+    def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer, self._transport = reader, writer, writer.transport
+        self.drain = writer.drain
+        self._carried = True
 
     @property
     def remote(self) -> str:
@@ -29,9 +58,27 @@ class TcpStream:
         return self._remote
 
     @property
+    def names(self) -> frozenset[str] | None:
+        """Nothing to check: without TLS there are no certificates."""
+        return None
+
+    @property
     def unsent(self) -> int:
         """Bytes in the transport's buffer."""
-        return self._transport.get_write_buffer_size()
+        return 0 if self._aborted else self._transport.get_write_buffer_size()
+
+    async def established(self) -> None:
+        """Let the loop carry the accepted socket."""
+        accepted, self._accepted = self._accepted, None
+        if accepted is not None:
+            loop = asyncio.get_running_loop()
+            reader = asyncio.StreamReader(loop=loop)
+            protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+            transport, _ = await loop.connect_accepted_socket(lambda: protocol, accepted)
+            self._carry(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
+        if self._aborted:
+            self.abort()
+            raise ConnectionAbortedError(errno.ECONNABORTED, "aborted before it was established")
 
     async def read(self, size: int) -> bytes:
         """At least one byte; none at the end."""
@@ -45,10 +92,16 @@ class TcpStream:
     def abort(self) -> None:
         """Close without sending what is unsent."""
         self._aborted = True
-        self._transport.abort()
+        if self._carried:
+            self._transport.abort()
+        elif self._accepted is not None:
+            self._accepted.close()
+            self._accepted = None
 
     async def aclose(self) -> None:
         """Close after sending what is unsent; abort when cancelled."""
+        if not self._carried:
+            self.abort()
         if self._aborted:
             return  # a wait that was cancelled would cancel this one too: asyncio shares one future
         try:
@@ -62,40 +115,143 @@ class TcpStream:
 
 
 class TcpListener:
-    """A listening socket (or one per family, for a name with several addresses)."""
+    """Listening sockets, one per address of the host.
 
-    def __init__(self, server: asyncio.Server) -> None:
-        self._server = server
-        self._port = int(server.sockets[0].getsockname()[1])
+    Not `loop.sock_accept`: cancelled at the wrong moment it drops a connection that it has taken.
+    """
+
+    def __init__(self, sockets: Sequence[socket.socket], accepted: Callable[[TcpStream], None]) -> None:
+        self._sockets = sockets
+        self._accepted = accepted
+        self._loop = asyncio.get_running_loop()
+        self._exhausted = False
+        self._pauses = 0
+        self._resuming: dict[socket.socket, asyncio.TimerHandle] = {}
+        for sock in sockets:
+            self._loop.add_reader(sock, self._accept, sock)
 
     @property
     def port(self) -> int:
-        """The bound port."""
-        return self._port
+        """The bound port, the same on every address."""
+        return int(self._sockets[0].getsockname()[1])
+
+    @property
+    def pauses(self) -> int:
+        """How often accepting has waited for descriptors."""
+        return self._pauses
+
+    def _accept(self, sock: socket.socket) -> None:
+        try:
+            for _ in range(_BACKLOG):
+                connection, where = sock.accept()
+                connection.setblocking(False)
+                self._accepted(TcpStream(where[0], connection))
+        except BlockingIOError:
+            self._exhausted = False  # nobody waits: what may come is another shortage
+        except OSError as error:
+            if error.errno in _EXHAUSTED:
+                self._pause(sock, error)
+            else:  # the fault of one connection, which was gone before it was taken
+                logger.debug("a connection was not accepted: %s", error)
+
+    def _pause(self, sock: socket.socket, error: OSError) -> None:
+        if not self._exhausted:
+            self._exhausted = True
+            logger.warning("no connection can be accepted for now (%s): trying again every %g s", error, _PAUSE)
+        self._pauses += 1
+        self._loop.remove_reader(sock)
+        self._resuming[sock] = self._loop.call_later(_PAUSE, self._resume, sock)
+
+    def _resume(self, sock: socket.socket) -> None:
+        del self._resuming[sock]
+        self._loop.add_reader(sock, self._accept, sock)
 
     async def aclose(self) -> None:
         """Stop accepting; does not wait for accepted connections, which have owners of their own."""
-        self._server.close()
+        for timer in self._resuming.values():
+            timer.cancel()
+        self._resuming.clear()
+        for sock in self._sockets:
+            if sock.fileno() >= 0:
+                self._loop.remove_reader(sock)
+                sock.close()
         await asyncio.sleep(0)
 
 
+def _bind_all(host: str, addresses: Sequence[str], port: int) -> list[socket.socket]:
+    """Bind every address that this machine has, all to one port."""
+    for _ in range(_PORTS_TRIED):
+        try:
+            return _bind_each(host, addresses, port)
+        except OSError as error:
+            failure = error
+            if port or error.errno != errno.EADDRINUSE:
+                break
+    raise failure
+
+
+def _bind_each(host: str, addresses: Sequence[str], port: int) -> list[socket.socket]:
+    with ExitStack() as undo:
+        bound: list[socket.socket] = []
+        missing = OSError(errno.EADDRNOTAVAIL, f"{host!r} has no address")
+        for address in addresses:
+            try:
+                bound.append(undo.enter_context(_bind(address, port)))
+            except OSError as error:
+                reason = os.strerror(error.errno).lower() if error.errno else str(error)
+                missing = OSError(error.errno, reason if address == host else f"{address}: {reason}")
+                if error.errno not in _NOT_OURS:
+                    raise missing from None
+            else:
+                port = int(bound[-1].getsockname()[1])
+        if not bound:
+            raise missing
+        undo.pop_all()
+        return bound
+
+
+def _bind(address: str, port: int) -> socket.socket:
+    with ExitStack() as undo:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        sock = undo.enter_context(socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP))
+        sock.setblocking(False)
+        if os.name == "posix":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((address, port))
+        sock.listen(_BACKLOG)
+        undo.pop_all()
+        return sock
+
+
 class TcpNetwork:
-    """Real sockets."""
+    """Real sockets, with TLS on all of them or on none."""
+
+    def __init__(self, tls: TLS | None = None) -> None:
+        self._tls = tls
 
     async def connect(self, host: str, port: int) -> Stream:
-        """Try each address of ``host`` in turn."""
+        """Try each address of ``host`` in turn; `ssl.SSLError` when TLS failed there."""
         failure: OSError | None = None
         for address, number in await runtime.resolve(host, port):
             try:
-                return TcpStream(*await asyncio.open_connection(address, number))
+                return await self._dial(host, address, number)
             except OSError as error:
                 failure = error
         raise failure or OSError(f"{host!r} has no address")
 
+    async def _dial(self, host: str, address: str, port: int) -> Stream:
+        stream = await TcpStream.dial(address, port)
+        if self._tls is None:
+            return stream
+        return await TlsStream.dialled(stream, self._tls, host, format_host_port(host, port))
+
     async def listen(self, host: str, port: int, accepted: Callable[[Stream], None]) -> Listener:
-        """Bind ``host:port`` and accept from now on."""
-
-        def came(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            accepted(TcpStream(reader, writer))
-
-        return TcpListener(await asyncio.start_server(came, host, port, backlog=1024))
+        """Bind all addresses of ``host``, and accept from now on."""
+        addresses = [address for address, _ in await runtime.resolve(host, port)]
+        tls = self._tls
+        sockets = _bind_all(host, addresses, port)
+        if tls is None:
+            return TcpListener(sockets, accepted)
+        return TcpListener(sockets, lambda stream: accepted(TlsStream(stream, tls)))

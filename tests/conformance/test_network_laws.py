@@ -1,18 +1,19 @@
-"""The laws of `clusterkit.transport.base`, kept over TCP and in memory alike.
+"""The laws of `clusterkit.transport.base`, kept over TCP, over TLS and in memory alike.
 
-One suite, two networks: what holds for one and not for the other is a fault of one
-of them. Each law is a test of its own.
+One suite, three networks: what holds for one and not for another is a fault of one
+of them. Each law is a test of its own. What has sockets runs on both kinds of loop.
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
 from clusterkit.testing.network import World
 from clusterkit.transport.base import Listener, Network, Stream
 from clusterkit.transport.tcp import TcpNetwork
+from tests.certificates import Authority
 
 DEADLINE = 10.0
 MEGABYTE = 1 << 20
@@ -30,8 +31,7 @@ async def connected(client: Network, server: Network, host: str) -> AsyncIterato
     taken: asyncio.Queue[Stream] = asyncio.Queue()
     async with asyncio.timeout(DEADLINE):
         listener = await server.listen(host, 0, taken.put_nowait)
-        near = await client.connect(host, listener.port)
-        far = await taken.get()
+        near, far = await asyncio.gather(client.connect(host, listener.port), first(taken))
         try:
             yield Pair(near, far, listener, client, host)
         finally:
@@ -40,6 +40,12 @@ async def connected(client: Network, server: Network, host: str) -> AsyncIterato
             await near.aclose()
             await far.aclose()
             await listener.aclose()
+
+
+async def first(taken: asyncio.Queue[Stream]) -> Stream:
+    stream = await taken.get()
+    await stream.established()
+    return stream
 
 
 async def read_all(stream: Stream) -> bytes:
@@ -228,8 +234,32 @@ class NetworkLaws:
             assert pair.near.remote == pair.host
             assert pair.far.remote == self.client_host(pair)
 
-    async def again(self, pair: Pair, port: int) -> Listener:
-        return await pair.network.listen(pair.host, port, drop)
+    async def test_established_may_be_asked_for_again(self) -> None:
+        async with self.pair() as pair:
+            await pair.near.established()
+            await pair.far.established()
+
+    async def test_before_it_is_established_a_stream_tells_its_remote_and_can_be_dropped(self) -> None:
+        async with self.pair() as pair:
+            taken: asyncio.Queue[Stream] = asyncio.Queue()
+            listener = await self.again(pair, 0, taken.put_nowait)
+            dialling = asyncio.create_task(read_from(pair.network, pair.host, listener.port))
+            stream = await taken.get()
+            assert stream.remote == self.client_host(pair)
+            stream.abort()
+            with pytest.raises(OSError):
+                await stream.established()
+                await stream.drain()
+            await stream.aclose()
+            assert await dialling == b""
+            await listener.aclose()
+
+    async def test_nothing_had_to_wait_for_descriptors(self) -> None:
+        async with self.pair() as pair:
+            assert pair.listener.pauses == 0
+
+    async def again(self, pair: Pair, port: int, accepted: Callable[[Stream], None] | None = None) -> Listener:
+        return await pair.network.listen(pair.host, port, accepted or drop)
 
     def client_host(self, pair: Pair) -> str:
         return pair.host
@@ -237,6 +267,17 @@ class NetworkLaws:
 
 def drop(stream: Stream) -> None:
     stream.abort()
+
+
+async def read_from(network: Network, host: str, port: int) -> bytes:
+    """Connect, and read to the end, which may come before the connection is there."""
+    try:
+        stream = await network.connect(host, port)
+    except OSError:
+        return b""
+    data = await read_all(stream)
+    stream.abort()
+    return data
 
 
 async def exactly(stream: Stream, size: int) -> bytes:
@@ -256,6 +297,16 @@ class TestTcp(NetworkLaws):
         return connected(network, network, "127.0.0.1")
 
 
+class TestTls(NetworkLaws):
+    """Over real sockets and TLS, with certificates on both sides."""
+
+    tls = Authority().tls("any")
+
+    def pair(self) -> contextlib.AbstractAsyncContextManager[Pair]:
+        network = TcpNetwork(self.tls)
+        return connected(network, network, "127.0.0.1")
+
+
 @pytest.mark.simulation(seeds=3)
 class TestMemory(NetworkLaws):
     """In memory, between two nodes on their own hosts."""
@@ -265,15 +316,15 @@ class TestMemory(NetworkLaws):
         client, server = self.world.network("client"), self.world.network("server")
         return connected(client, server, server.host)
 
-    async def again(self, pair: Pair, port: int) -> Listener:
-        return await self.world.network("server").listen(pair.host, port, drop)
+    async def again(self, pair: Pair, port: int, accepted: Callable[[Stream], None] | None = None) -> Listener:
+        return await self.world.network("server").listen(pair.host, port, accepted or drop)
 
     def client_host(self, pair: Pair) -> str:
         return self.world.network("client").host
 
 
-def test_the_suite_covers_both() -> None:
+def test_the_suite_covers_all() -> None:
     def kept(suite: type) -> int:
         return sum(name.startswith("test_") for name in dir(suite))
 
-    assert kept(TestTcp) == kept(TestMemory) > 15
+    assert kept(TestTcp) == kept(TestTls) == kept(TestMemory) > 15

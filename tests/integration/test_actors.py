@@ -355,7 +355,7 @@ async def test_a_full_mailbox_is_told_and_nothing_ran(start_node: NodeFactory) -
     await a.start(server, name="lab")
     for node in (a, b):
         dead: list[DeadLetter] = []
-        a.on_dead_letter(dead.append)
+        a.on(DeadLetter, dead.append)
         server.gate.clear()
         ref = node.ref(Lab, "lab", on="a")
         running = asyncio.create_task(ref.call(Lab.wait))

@@ -173,7 +173,7 @@ async def test_an_unreadable_ring_message_is_a_dead_letter(start_node: NodeFacto
     a = await start_node("a")
     b = await start_node("b", seeds=(a,))
     dead: list[DeadLetter] = []
-    a.on_dead_letter(dead.append)
+    a.on(DeadLetter, dead.append)
     kernel = b._open_kernel()
     link = kernel.links.get("a")
     assert link is not None
@@ -227,7 +227,7 @@ async def test_a_restarted_node_is_another_node_with_the_same_name(start_node: N
     old = b.id
     await b.start(Counter(), name="counter")
     dead: list[DeadLetter] = []
-    a.on_dead_letter(dead.append)
+    a.on(DeadLetter, dead.append)
     await crash(b)
     await eventually(lambda: states(a)["b"] == "down")
     ref = a.ref(Counter, "counter", on="b")
@@ -249,7 +249,7 @@ async def test_what_was_written_to_a_node_that_died_is_reported(start_node: Node
     a = await start_node("a")
     b = await start_node("b", seeds=(a,))
     dead: list[DeadLetter] = []
-    undo = a.on_dead_letter(dead.append)
+    undo = a.on(DeadLetter, dead.append)
     link = b._open_kernel().links.get("a")
     assert link is not None
     assert link.connection is not None

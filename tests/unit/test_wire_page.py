@@ -21,7 +21,7 @@ from clusterkit.config import Config
 from clusterkit.core import channel, handshake, messages, payload, record, session
 from clusterkit.core import proof as proof_of
 from clusterkit.core.channel import Health, Reason
-from clusterkit.core.handshake import Initiator, Judge, Judged, Received, Responder, Write
+from clusterkit.core.handshake import Admit, Admitted, Initiator, Judge, Judged, Received, Responder, Write
 from clusterkit.core.identity import NodeId
 from clusterkit.core.judgement import Here, judge
 from clusterkit.core.proof import Party, Role, Status, expand, prepare_cookies
@@ -68,7 +68,8 @@ def meet(one: Party, other: Party, cookie: bytes, nonces: tuple[int, int] = (0x1
     [chal] = written(responder.step(Received(hello), 0.0))
     [auth_i] = written(initiator.step(Received(chal), 0.0))
     responder.step(Received(auth_i[:2]), 0.0)
-    [question] = responder.step(Received(auth_i[2:]), 0.0)
+    assert responder.step(Received(auth_i[2:]), 0.0) == [Admit()]
+    [question] = responder.step(Admitted(), 0.0)
     assert isinstance(question, Judge)
     [auth_r] = written(responder.step(Judged(judge(question.caller, Here(other)), other.boot), 0.0))
     return Meeting(keys[0], hashlib.sha256(hello + chal).digest(), auth_i, auth_r)
@@ -224,6 +225,11 @@ class Pipe:
     async def drain(self) -> None:
         """Never full."""
 
+    names = None
+
+    async def established(self) -> None:
+        """From the start."""
+
     def abort(self) -> None:
         self._came.put_nowait(b"")
         self.peer._came.put_nowait(b"")
@@ -236,6 +242,7 @@ class Wire:
     """A network of one listener, which writes down all that passes."""
 
     port = 7022
+    pauses = 0
 
     def __init__(self) -> None:
         self.log: list[tuple[str, bytes]] = []

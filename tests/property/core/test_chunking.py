@@ -7,7 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clusterkit.core.channel import Channel, Health, Resumed
-from clusterkit.core.handshake import Closed, Effect, Failed, Initiator, Judge, Judged, Received, Responder, Write
+from clusterkit.core.handshake import (
+    Admit,
+    Admitted,
+    Closed,
+    Effect,
+    Failed,
+    Initiator,
+    Judge,
+    Judged,
+    Received,
+    Responder,
+    Write,
+)
 from clusterkit.core.judgement import Here, judge
 from clusterkit.core.proof import Party, RecordKeys, prepare_cookies
 from clusterkit.core.record import Kind, Part, RecordReader, RecordWriter, part
@@ -70,11 +82,19 @@ def converse(machine: Initiator | Responder, stream: bytes, sizes: Iterable[int]
         while rest and machine.wants:
             piece, rest = rest[: machine.wants], rest[machine.wants :]
             for effect in machine.step(Received(piece), 0.0):
-                effects.append(effect)
-                if isinstance(effect, Judge):
-                    effects += machine.step(Judged(judge(effect.caller, Here(B)), B.boot), 0.0)
+                effects += answered(machine, effect)
     effects += machine.step(Closed(), 0.0)
     return effects
+
+
+def answered(machine: Initiator | Responder, effect: Effect) -> list[Effect]:
+    """An effect, and what follows from its answer."""
+    match effect:
+        case Admit():
+            return [each for asked in machine.step(Admitted(), 0.0) for each in answered(machine, asked)]
+        case Judge(caller=caller):
+            return [effect, *machine.step(Judged(judge(caller, Here(B)), B.boot), 0.0)]
+    return [effect]
 
 
 def shown(effects: list[Effect]) -> list[str]:

@@ -7,7 +7,18 @@ import msgpack
 import pytest
 
 from clusterkit.core.channel import Channel, Deliver, Health, Resumed
-from clusterkit.core.handshake import Challenged, Effect, Failed, Initiator, Judge, Received, Responder, Write
+from clusterkit.core.handshake import (
+    Admit,
+    Admitted,
+    Challenged,
+    Effect,
+    Failed,
+    Initiator,
+    Judge,
+    Received,
+    Responder,
+    Write,
+)
 from clusterkit.core.identity import NodeId
 from clusterkit.core.messages import Code, check, pack_call, pack_cast, pack_error, pack_info, pack_reply
 from clusterkit.core.payload import PayloadError, decode, encode
@@ -50,8 +61,10 @@ def pour(machine: Initiator | Responder, data: bytes) -> list[Effect]:
     while data and machine.wants:
         piece, data = data[: machine.wants], data[machine.wants :]
         effects += machine.step(Received(piece), 0.0)
+        if effects[-1:] == [Admit()]:
+            effects += machine.step(Admitted(), 0.0)
     for effect in effects:
-        assert isinstance(effect, Write | Challenged | Judge | Failed), effect
+        assert isinstance(effect, Write | Challenged | Admit | Judge | Failed), effect
         if isinstance(effect, Failed):
             raise effect.error
     return effects

@@ -9,6 +9,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from clusterkit.core.session import Fate, Lane, Outbox, Outgoing, Resume, Session
 
 MOST = 1 << 16
+LIVE = (Fate.QUEUED, Fate.WRITTEN, Fate.ABANDONED)
 BOUNDS = Outbox(messages=12, size=120, control=50)
 
 
@@ -20,6 +21,8 @@ class End:
         self.session = Session(first, BOUNDS)
         self.sent: dict[bytes, Outgoing] = {}  # all that put() took
         self.withdrawn: set[bytes] = set()
+        self.abandoned: set[bytes] = set()  # written, and wanted no more
+        self.dropped: set[bytes] = set()  # of them, those that had not arrived when their link was gone
         self.doubtful: set[bytes] = set()  # reported as "maybe"
         self.unsent: set[bytes] = set()  # reported as "no"
         self.arrived: list[bytes] = []  # from the other side
@@ -73,6 +76,10 @@ class Sessions(RuleBasedStateMachine):
         assert end.session.withdraw(message) == (was == Fate.QUEUED)
         if was == Fate.QUEUED:
             end.withdrawn.add(body)
+        elif was == Fate.WRITTEN:
+            end.abandoned.add(body)
+            if not self.link and body not in self.other(side).arrived:
+                end.dropped.add(body)
 
     @precondition(lambda self: not self.link)
     @rule(steps=st.sampled_from([0, 1, 2, 2, 2]))
@@ -157,7 +164,7 @@ class Sessions(RuleBasedStateMachine):
     @invariant()
     def bounds_hold_and_are_counted_right(self) -> None:
         for end in self.ends:
-            live = [message for message in end.sent.values() if message.fate in (Fate.QUEUED, Fate.WRITTEN)]
+            live = [message for message in end.sent.values() if message.fate in LIVE]
             held = [each for each in live if each.lane != Lane.CONTROL and each.body not in end.unsent]
             control = [each for each in live if each.lane == Lane.CONTROL and each.body not in end.unsent]
             assert len(end.session) == len(held) <= 2 * BOUNDS.messages
@@ -172,13 +179,13 @@ class Sessions(RuleBasedStateMachine):
         for side, end in enumerate(self.ends):
             arrived = self.other(side).arrived
             assert len(set(arrived)) == len(arrived)
-            assert not (end.withdrawn | end.unsent) & set(arrived)
+            assert not (end.withdrawn | end.unsent | end.dropped) & set(arrived)
             for lane in Lane:
                 mine = [number_of(body) for body in arrived if end.sent[body].lane == lane]
                 assert mine == sorted(mine)
 
     def teardown(self) -> None:
-        """Let a good link carry the rest: then all that nobody took back or doubted has come."""
+        """Let a good link carry the rest: then all that nobody took back, gave up or doubted has come."""
         if not self.link:
             self.dial(0)
         for _ in range(100):
@@ -192,7 +199,7 @@ class Sessions(RuleBasedStateMachine):
         assert not any(end.session.has_queued or end.session.unacked for end in self.ends)
         for side, end in enumerate(self.ends):
             came = set(self.other(side).arrived)
-            assert set(end.sent) - end.withdrawn - end.unsent - end.doubtful <= came
+            assert set(end.sent) - end.withdrawn - end.abandoned - end.unsent - end.doubtful <= came
             assert came <= set(end.sent)
         self.bounds_hold_and_are_counted_right()
         self.nothing_is_repeated_reordered_or_run_though_taken_back()

@@ -134,11 +134,20 @@ def test_a_stale_resume_raises_and_leaves_the_link_closed() -> None:
     assert not one.channel.opened
 
 
+def test_a_link_that_announced_a_session_which_has_ended_meanwhile_is_closed() -> None:
+    one = end(5, initiator=True)
+    one.channel.start(one.session)
+    with pytest.raises(StaleSession):
+        one.channel.open(Session(6, Outbox()), Resume(7, 0, 0, MOST))
+    assert not one.channel.opened
+
+
 def test_opening_returns_what_an_earlier_session_left_in_doubt() -> None:
     one, other = pair()
     one.put("doubt")
     one.write()
     again = Channel(KEYS, initiator=True, most=MOST, health=Health(), expects_reply=lambda: False)
+    again.start(one.session)
     [lost] = again.open(one.session, Resume(8, 0, 0, MOST))
     assert lost.body == msgpack.packb("doubt")
     assert other.session.received == 0
@@ -156,10 +165,31 @@ def test_messages_arrive_in_order_one_record_a_turn() -> None:
 
 
 def test_a_turn_writes_64_kib_and_one_message_at_most() -> None:
-    one, other = pair()
+    one, other = grown(pair())
     one.put(*[bytes(40_000)] * 3)
-    assert [len(effect.messages) for effect in other.read(one.write()) if isinstance(effect, Deliver)] == [2]
+    assert delivered(other.read(one.write())) == [2]
     assert one.channel.wants_write
+
+
+def delivered(effects: list[Effect]) -> list[int]:
+    """How many messages each batch has."""
+    return [len(effect.messages) for effect in effects if isinstance(effect, Deliver)]
+
+
+def grown(both: tuple[End, End]) -> tuple[End, End]:
+    """A connection whose records have their full size."""
+    one, other = both
+    for _ in range(6):
+        one.put("x")
+        other.read(one.write())
+    return both
+
+
+def test_a_new_connection_begins_with_small_records_that_double() -> None:
+    one, other = pair()
+    one.put(*[bytes(510)] * 1_000)
+    sizes = [delivered(other.read(one.write()))[0] for _ in range(9)]
+    assert sizes == [2, 4, 8, 16, 32, 64, 128, 128, 128]
 
 
 @pytest.mark.parametrize("most", [1 << 16, 100_000, 1 << 20])

@@ -8,6 +8,8 @@ from dataclasses import replace
 import pytest
 
 from clusterkit.core.handshake import (
+    Admit,
+    Admitted,
     Challenged,
     Closed,
     Effect,
@@ -63,8 +65,13 @@ def feed(machine: Initiator | Responder, data: bytes) -> list[Effect]:
     effects: list[Effect] = []
     while data and machine.wants:
         piece, data = data[: machine.wants], data[machine.wants :]
-        effects += machine.step(Received(piece), 0.0)
+        effects += admitted(machine, machine.step(Received(piece), 0.0))
     return effects
+
+
+def admitted(machine: Initiator | Responder, effects: list[Effect]) -> list[Effect]:
+    """Let every proof be checked at once."""
+    return machine.step(Admitted(), 0.0) if effects == [Admit()] else effects
 
 
 def written(effects: list[Effect]) -> bytes:
@@ -211,7 +218,7 @@ def test_two_nodes_prove_themselves_and_share_fresh_keys() -> None:
     [proven] = dialled
     assert isinstance(proven, Proven)
     assert proven.peer == B
-    assert answered[1:] == [Proven(A, proven.keys, 0)]
+    assert answered[1:] == [Proven(A, proven.keys, KEYS[0])]
     assert proven.keys.by_initiator != proven.keys.by_responder
 
 
@@ -219,7 +226,7 @@ def test_bytes_one_by_one_prove_the_same() -> None:
     dialler, listener = initiator(), responder()
 
     def trickle(machine: Initiator | Responder, data: bytes) -> list[Effect]:
-        return [effect for byte in data for effect in machine.step(Received(bytes((byte,))), 0.0)]
+        return [effect for byte in data for effect in feed(machine, bytes((byte,)))]
 
     chal = written(trickle(listener, written(dialler.start())))
     assert trickle(listener, written(trickle(dialler, chal))) == [Judge(A)]
@@ -239,7 +246,7 @@ def test_every_accepted_cookie_is_tried_and_the_one_used_is_told() -> None:
     dialled, answered = converse(initiator(), responder(keys=keys))
     assert isinstance(dialled[0], Proven)
     assert isinstance(answered[1], Proven)
-    assert answered[1].cookie == 1
+    assert answered[1].cookie == keys[1] == KEYS[0]
 
 
 def test_nothing_secret_or_named_is_sent_before_the_initiator_proved_itself() -> None:
@@ -457,6 +464,33 @@ def test_an_ended_machine_answers_nothing(event: Event) -> None:
     listener.step(Closed(), 0.0)
     assert listener.step(event, 99.0) == []
     assert listener.wants == 0
+
+
+def asking() -> Responder:
+    """A listener that has a whole proof and asks whether to check it."""
+    dialler, listener = initiator(), responder()
+    auth_i = at_proof(listener, dialler)
+    listener.step(Received(auth_i[:2]), 0.0)
+    assert listener.step(Received(auth_i[2:]), 0.0) == [Admit()]
+    return listener
+
+
+def test_a_proof_is_checked_when_it_is_admitted_and_within_its_deadline() -> None:
+    listener = asking()
+    assert (listener.next_deadline, listener.wants) == (5.0, 0)
+    assert listener.step(Admitted(), 4.9) == [Judge(A)]
+    assert listener.step(Admitted(), 4.9) == []
+    assert "too long" in str(failed(asking().step(Tick(), 5.0)))
+
+
+def test_a_byte_that_comes_while_a_proof_waits_closes() -> None:
+    assert "more bytes" in str(failed(asking().step(Received(b"x"), 1.0)))
+    assert isinstance(failed(asking().step(Closed(), 1.0)), ProtocolError)
+
+
+def test_an_admission_that_nobody_asked_for_is_ignored() -> None:
+    assert responder().step(Admitted(), 0.0) == []
+    assert initiator().step(Admitted(), 0.0) == []
 
 
 def test_a_verdict_that_nobody_asked_for_is_ignored() -> None:

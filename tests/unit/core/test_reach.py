@@ -159,3 +159,17 @@ def test_an_open_link_stays_open_when_the_peer_is_not_wanted_for_a_while() -> No
     machine = opened()
     machine.step(Unwanted(), 1.0)
     assert machine.step(Wanted(), 2.0) == []
+
+
+def test_a_link_cut_for_its_silence_is_down_at_once_and_dialled_on() -> None:
+    machine = opened()
+    assert machine.step(Lost("nothing heard", silent=True), 1.0) == [CallDown("nothing heard")]
+    assert machine.step(Tick(), 1.1) == [Dial()]
+    machine.step(Opened(), 1.2)
+    assert not machine.down
+
+
+def test_a_peer_that_asks_for_another_link_is_dialled_at_once_and_not_down() -> None:
+    machine = opened()
+    assert machine.step(Lost("another cookie", again=True), 1.0) == [Dial()]
+    assert not machine.down

@@ -305,3 +305,29 @@ def test_what_was_queued_can_go_on_in_the_next_session() -> None:
     _, queued = one.end()
     assert all(map(following.put, queued))
     assert take(following) == [b"1"]
+
+
+# -- messages that nobody wants any more
+
+
+def test_a_written_message_that_nobody_wants_goes_on_no_later_link() -> None:
+    one = met()
+    _, second, _ = put(one, b"1", b"2", b"3")
+    take(one)
+    assert not one.withdraw(second)  # it may have run
+    assert one.unacked == len(one) == 3
+    one.resumed(Resume(7, 3, 0, MOST))
+    assert take(one) == [b"1", b"3"]
+    assert one.written == one.unacked == len(one) == 2
+    one.acknowledge(2)
+    assert (len(one), one.size) == (0, 0)
+
+
+def test_one_that_arrived_before_it_was_given_up_keeps_its_number() -> None:
+    one = met()
+    first, _ = put(one, b"1", b"2")
+    take(one)
+    one.withdraw(first)
+    one.resumed(Resume(7, 3, 1, MOST))
+    assert take(one) == [b"2"]
+    assert one.written == 2

@@ -6,7 +6,18 @@ from dataclasses import replace
 import pytest
 
 from clusterkit.core.channel import Channel, Deliver, Goodbye, Health, Ponged, Reason, Resumed
-from clusterkit.core.handshake import Initiator, Judge, Judged, Proven, Received, Refused, Responder, Write
+from clusterkit.core.handshake import (
+    Admit,
+    Admitted,
+    Initiator,
+    Judge,
+    Judged,
+    Proven,
+    Received,
+    Refused,
+    Responder,
+    Write,
+)
 from clusterkit.core.judgement import Here, judge
 from clusterkit.core.proof import Party, RecordKeys, Role, Status, expand, opening, prepare_cookies, proof
 from clusterkit.core.record import Kind, RecordWriter, part
@@ -74,7 +85,8 @@ class Meeting:
         assert isinstance(auth_i, Write)
         self.auth_i = auth_i.data
         other.step(Received(self.auth_i[:2]), 0.0)
-        [question] = other.step(Received(self.auth_i[2:]), 0.0)
+        assert other.step(Received(self.auth_i[2:]), 0.0) == [Admit()]
+        [question] = other.step(Admitted(), 0.0)
         assert isinstance(question, Judge)
         verdict = Judged(judge(question.caller, Here(listening)), listening.boot)
         auth_r, self.by_responder = other.step(verdict, 0.0)
