@@ -38,7 +38,10 @@ if TYPE_CHECKING:
     from clusterkit.errors import CallTimeout as CallTimeout
     from clusterkit.errors import ClusterError as ClusterError
     from clusterkit.errors import ConfigError as ConfigError
+    from clusterkit.errors import CrossedDials as CrossedDials
+    from clusterkit.errors import DialledSelf as DialledSelf
     from clusterkit.errors import EmptyRing as EmptyRing
+    from clusterkit.errors import InvalidChecksum as InvalidChecksum
     from clusterkit.errors import JoinError as JoinError
     from clusterkit.errors import JoinTimeout as JoinTimeout
     from clusterkit.errors import LinkFull as LinkFull
@@ -51,6 +54,9 @@ if TYPE_CHECKING:
     from clusterkit.errors import NoSuchMethod as NoSuchMethod
     from clusterkit.errors import NoSuchServer as NoSuchServer
     from clusterkit.errors import NotInRing as NotInRing
+    from clusterkit.errors import OldIncarnation as OldIncarnation
+    from clusterkit.errors import PeerFull as PeerFull
+    from clusterkit.errors import PeerLeaving as PeerLeaving
     from clusterkit.errors import ProtocolError as ProtocolError
     from clusterkit.errors import RemoteError as RemoteError
     from clusterkit.errors import ServerDown as ServerDown
@@ -58,6 +64,8 @@ if TYPE_CHECKING:
     from clusterkit.errors import UnsupportedPayload as UnsupportedPayload
     from clusterkit.errors import UsageError as UsageError
     from clusterkit.errors import VersionMismatch as VersionMismatch
+    from clusterkit.errors import WrongCertificate as WrongCertificate
+    from clusterkit.errors import WrongNode as WrongNode
     from clusterkit.errors import WrongRing as WrongRing
     from clusterkit.kernel.events import DeadLetter as DeadLetter
     from clusterkit.kernel.events import LinkDown as LinkDown
@@ -95,7 +103,10 @@ _HOMES = {
         "CallTimeout",
         "ClusterError",
         "ConfigError",
+        "CrossedDials",
+        "DialledSelf",
         "EmptyRing",
+        "InvalidChecksum",
         "JoinError",
         "JoinTimeout",
         "LinkFull",
@@ -108,6 +119,9 @@ _HOMES = {
         "NoSuchServer",
         "NodeDown",
         "NotInRing",
+        "OldIncarnation",
+        "PeerFull",
+        "PeerLeaving",
         "ProtocolError",
         "RemoteError",
         "ServerDown",
@@ -115,6 +129,8 @@ _HOMES = {
         "UnsupportedPayload",
         "UsageError",
         "VersionMismatch",
+        "WrongCertificate",
+        "WrongNode",
         "WrongRing",
     ),
     "clusterkit.kernel.events": ("DeadLetter", "LinkDown", "LinkUp"),

@@ -15,6 +15,7 @@ user catches have plain names, and a second base where users expect it::
     │  ├─ JoinTimeout (TimeoutError)      no seed answered in time; dialling goes on
     │  ├─ AlreadyInRing (RuntimeError)    you: leave() first
     │  ├─ AuthFailed (PermissionError)    another cookie
+    │  │  └─ WrongCertificate             TLS: the certificate is not for the name that was proven
     │  ├─ WrongRing                       the seed is in another ring
     │  ├─ NotInRing                       the seed is in no ring yet
     │  ├─ NameConflict                    another live node has this name
@@ -105,6 +106,10 @@ class AlreadyInRing(JoinError, RuntimeError):
 
 class AuthFailed(JoinError, PermissionError):
     """The seed closed after our proof, or failed its own: the cookies differ."""
+
+
+class WrongCertificate(AuthFailed):
+    """The other end proved the cookie and a name, and its certificate is not for that name."""
 
 
 class WrongRing(JoinError):

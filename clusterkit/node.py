@@ -184,7 +184,7 @@ class Node:
     def stats(self) -> dict[str, int]:
         """What this node has counted since it started, by name; docs/architecture.md explains each."""
         kernel = self._open_kernel()
-        return {**kernel.links.counters, **kernel.counters}
+        return {**kernel.links.stats(), **kernel.counters}
 
     def set_cookies(self, cookie: str | bytes | Sequence[str | bytes]) -> None:
         """Take another cookie or list of them, while the node runs.

@@ -57,7 +57,10 @@ class _System:
         return random.Random()  # noqa: S311 - jitter, not secrets
 
     async def resolve(self, host: str, port: int) -> list[tuple[str, int]]:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except UnicodeError:
+            raise OSError(f"{host!r} is no host name") from None
         return list(dict.fromkeys((str(where[0]), int(where[1])) for *_, where in found))
 
     async def in_thread(self, work: Callable[[], T]) -> T:

@@ -21,7 +21,7 @@ from clusterkit.errors import (
     WrongRing,
 )
 
-SAME_COOKIE = "both sides need the same cookie, in CLUSTERKIT_COOKIE or --cookie-file"
+SAME_COOKIE = "both sides need the same cookie, in CLUSTERKIT_COOKIE or --cookie-file (and with TLS a node's certificate its name)"
 SAME_AUTHORITY = "both sides need TLS, and certificates that the other's --tls-ca vouches for"
 
 
@@ -69,7 +69,7 @@ def of_question(error: OSError | ClusterError, where: str, timeout: float) -> Fa
         case CallTimeout() | TimeoutError():
             return no_answer(where, timeout)
         case AuthFailed():
-            return Failure(Exit.COOKIE, "cookie", f"the node at {where} refused the cookie", SAME_COOKIE)
+            return Failure(Exit.COOKIE, "cookie", f"no trust between {where} and this side: {error}", SAME_COOKIE)
         case WrongNode():
             hint = "-I names the node that you mean; without it whoever answers is asked"
             return Failure(Exit.WRONG, "wrong-node", f"the node at {where} is another: {error}", hint)
@@ -83,14 +83,14 @@ def of_question(error: OSError | ClusterError, where: str, timeout: float) -> Fa
             return Failure(Exit.WRONG, "wrong-protocol", f"{where} does not speak as clusterkit does: {error}", hint)
         case ConfigError():
             return usage(str(error), "`clusterkit --help` tells what it takes")
-        case ssl.SSLError():
-            return Failure(Exit.COOKIE, "tls", str(error), SAME_AUTHORITY)
         case OSError():
             return _unreachable(error, where)
     return Failure(Exit.REFUSED, "refused", f"the node at {where} says no: {error}")
 
 
 def _unreachable(error: OSError, where: str) -> Failure:
+    if isinstance(error, ssl.SSLError):
+        return Failure(Exit.COOKIE, "tls", str(error), SAME_AUTHORITY)
     if isinstance(error, ConnectionRefusedError):
         hint = f"start one with `clusterkit start NAME@{where} --ring ID`, or say where it is with -H and -p"
         return Failure(Exit.UNREACHABLE, "unreachable", f"nothing listens on {where} (connection refused)", hint)

@@ -8,7 +8,7 @@ from typing import Any
 from clusterkit.cli.failure import no_answer, of_question
 from clusterkit.config import Config
 from clusterkit.core.identity import format_host_port
-from clusterkit.errors import ClusterError
+from clusterkit.errors import ClusterError, RemoteError
 from clusterkit.runtime import Tasks, now
 from clusterkit.services.client import Client
 from clusterkit.transport.tls import TLS
@@ -72,6 +72,8 @@ async def _outcome(
             return await question(client, later), None
     except (OSError, ClusterError) as error:
         return None, error
+    except Exception as error:  # noqa: BLE001 - what the other side raised arrives with its type
+        return None, RemoteError(type(error).__name__, str(error))
 
 
 async def ping(client: Client, timeout: float) -> dict[str, Any]:

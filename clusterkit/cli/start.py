@@ -55,7 +55,7 @@ def run_node(plan: Plan) -> int:
     if not plan.debug:
         _log_warnings()
     try:
-        asyncio.run(_host(plan))
+        asyncio.run(_host(plan, plan.cookies.read()))
     except ClusterError as error:
         raise of_start(error) from error
     return Exit.OK
@@ -124,10 +124,10 @@ async def _run_app(node: Node, plan: Plan) -> None:
 # -- the node
 
 
-async def _host(plan: Plan) -> None:
-    async with Node(plan.address, listen=plan.listen, cookie=plan.cookies.read(), tls=plan.tls) as node:
-        say(f"{node.id.name} listens on {node.id.address}")
+async def _host(plan: Plan, cookies: list[bytes]) -> None:
+    async with Node(plan.address, listen=plan.listen, cookie=cookies, tls=plan.tls) as node:
         with _cookies_read_again(node, plan.cookies):
+            say(f"{node.id.name} listens on {node.id.address}")
             which = await _until_signal(node, plan)
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # the second Ctrl-C ends it at once, as a second SIGTERM does
         say(f"{which}: leaving ring {plan.ring}, once what runs has ended (a second signal ends it at once)")

@@ -23,7 +23,7 @@ from clusterkit.core.channel import Reason
 from clusterkit.core.identity import NodeId, draw_incarnation
 from clusterkit.core.messages import Code, pack_call, pack_cast, pack_error, pack_info, pack_reply, pack_ring
 from clusterkit.core.payload import PayloadError, decode, encode
-from clusterkit.core.proof import Party
+from clusterkit.core.proof import Party, Role
 from clusterkit.core.session import Lane, Outgoing
 from clusterkit.errors import (
     CallError,
@@ -124,8 +124,14 @@ class Kernel:
         deadline = loop.time() + timeout
         if address.node is None:
             self._call_here(call, args, kwargs, deadline)
-        elif (link := self._call_there(call, address.node, args, kwargs, timeout)) is not None:
-            await self._wait_for_room(link, call, address, handler, deadline)
+        else:
+            try:
+                link = self._call_there(call, address.node, args, kwargs, timeout)
+            except NodeDown:
+                await asyncio.sleep(0)  # else who tries again and again would keep the loop from ever reaching it
+                raise
+            if link is not None:
+                await self._wait_for_room(link, call, address, handler, deadline)
         self._waiting.add(call, deadline)
         try:
             packed, ok, value = await future
@@ -218,7 +224,7 @@ class Kernel:
         if link is not None:
             text = f"{address} belongs to an earlier incarnation of {node.name}"
             raise NodeDown(text, node=node, target=target, reason="restarted")
-        known = ", ".join(sorted(each.peer.name for each in self.links)) or "none"
+        known = ", ".join(sorted(each.peer.name for each in self.links if each.role is Role.NODE)) or "none"
         raise NodeDown(
             f"no node {node.name!r} is known here (known: {known})", node=node, target=target, reason="unknown"
         )

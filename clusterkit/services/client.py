@@ -10,7 +10,7 @@ from clusterkit.config import Config
 from clusterkit.core.channel import Reason
 from clusterkit.core.identity import NodeId
 from clusterkit.core.proof import Party, Role, prepare_cookies
-from clusterkit.errors import UsageError
+from clusterkit.errors import ConfigError, UsageError
 from clusterkit.kernel.address import Address
 from clusterkit.kernel.events import LinkUp
 from clusterkit.kernel.inbound import COMMAND_SERVER
@@ -24,9 +24,9 @@ from clusterkit.transport.tls import TLS
 class Client:
     """One connection to one node, as an async context manager.
 
-    Entering raises `OSError` when nobody listens there, or the `JoinError` that says
-    why the node will not talk (`AuthFailed`: another cookie; `ssl.SSLError`: TLS failed).
-    With ``tls`` this side shows its certificate too, for any name or none.
+    Entering raises `OSError` when nobody listens there (`ssl.SSLError`: TLS failed), or the
+    `JoinError` that says why the node will not talk (`AuthFailed`: another cookie). With ``tls``
+    this side shows a certificate too, for any name or none.
     """
 
     def __init__(
@@ -40,6 +40,8 @@ class Client:
         network: Network | None = None,
         expect: str | None = None,
     ) -> None:
+        if tls is not None and network is not None:
+            raise ConfigError("tls and network are both given: a network has its own way to TLS")
         self._where = (host, port)
         self._keys = prepare_cookies(cookie)
         self._config = config or Config()

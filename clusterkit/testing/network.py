@@ -119,11 +119,15 @@ class World:
                 del self._cuts[src, dst]
                 self._refresh(src, dst)
 
-    def reset(self, one: str, other: str) -> None:
-        """Lose every connection between two nodes, with all that is in flight; both ends see it."""
-        self._trace("reset", one, other)
+    def reset(self, one: str, other: str, *, seen_by: str | None = None) -> None:
+        """Lose every connection between two nodes, with all that is in flight; both ends see it.
+
+        With ``seen_by`` one of them sees it, and the other sends into nothing until it is told so.
+        """
+        self._trace("reset", one, other, *([seen_by] if seen_by else []))
         for stream in self._between(one, other):
-            stream.lose(f"the connection of {one} and {other} was reset")
+            if seen_by in (None, stream.ends[0]):
+                stream.lose(f"the connection of {one} and {other} was reset")
 
     def forget(self, one: str, other: str) -> None:
         """Make every connection between two nodes half open for ever: nothing arrives, no end sees it.
@@ -230,12 +234,18 @@ class World:
         to, fro = self.path(here, there), self.path(there, here)
         outgoing, incoming = Pipe(f"{here}>{there}#{number}", to, fro), Pipe(f"{there}>{here}#{number}", fro, to)
         near = self._track(MemoryStream(address[0], outgoing, incoming, network.machine, self._untrack))
-        far = self._track(MemoryStream(network.host, incoming, outgoing, listener.network.machine, self._untrack))
+        far = MemoryStream(network.host, incoming, outgoing, listener.network.machine, self._untrack)
+        self._streams[far] = None  # faults find it from now on; it is the listener's to close when it arrives
         near.join(far)
         far.join(near)
         self._trace("open", outgoing.label)
-        outgoing.launch(lambda: listener.take(far))
+        outgoing.launch(lambda: self._arrive(far, listener))
         return near
+
+    def _arrive(self, stream: MemoryStream, listener: "MemoryListener") -> None:
+        if stream in self._streams:
+            self._track(stream)
+        listener.take(stream)
 
     def _owner(self, host: str, asking: "HostNetwork") -> str | None:
         if host.startswith("127."):

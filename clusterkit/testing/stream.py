@@ -7,7 +7,8 @@ or in parts, when the path lets it, and waits until the receiver reads it.
 Rules. A reset overtakes bytes in flight and drops what was not read, as hostile as
 TCP may be. It is sent once: a path that is cut loses it, and the other end stays
 half open until it writes to an end that is gone. The end of the stream is data, and
-goes again like data.
+goes again like data. What had arrived at an end that is closed here can still be read
+there, as from asyncio's streams.
 """
 
 import asyncio
@@ -110,13 +111,13 @@ class Pipe:
         """Take up to ``size`` bytes that have arrived, and make room for as many."""
         data = bytes(self.unread[:size])
         del self.unread[:size]
-        self._back.when_open(lambda: self._free(len(data)))
+        if self.receiving:
+            self._back.when_open(lambda: self._free(len(data)))
         return data
 
     def stop_receiving(self) -> None:
         """The receiver is gone: what arrives from now on is refused."""
         self.receiving = False
-        self.unread.clear()
 
     def _free(self, size: int) -> None:
         self._taken -= size
@@ -129,10 +130,10 @@ class Pipe:
             self.path.again(self._arrive)
             return
         item = self._flying.popleft()
-        if self.severed:
-            return
         if not isinstance(item, bytearray):
             item()
+        elif self.severed:
+            return
         elif self.receiving:
             self.path.loop.trace.add("data", self.label, len(item), zlib.crc32(item))
             self.unread += item
@@ -141,6 +142,8 @@ class Pipe:
             self.on_refusal()
 
     def _end(self) -> None:
+        if self.severed:
+            return
         self.path.loop.trace.add("end", self.label)
         self.ended = True
         self.on_arrival()
@@ -279,6 +282,7 @@ class MemoryStream:
         self._fault = reason
         self._out.discard()
         self._in.stop_receiving()
+        self._in.unread.clear()
         self._wake()
 
     def lose_touch(self) -> None:

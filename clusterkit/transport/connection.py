@@ -22,6 +22,7 @@ logger = logging.getLogger("clusterkit.transport")
 _READ_SIZE = 256 << 10
 SHARE = 32  # messages of one turn that leave in a record of their own: two processes then work at once
 _HIGH_WATER = 64 << 10  # with more than this unsent, the queue waits in the session
+_FAREWELLS = {Reason.STOP: "stopped", Reason.LEAVE: "left", Reason.AGAIN: "asked for another connection"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,7 @@ class Connection:
             case Resumed(theirs=theirs):
                 self._resumed(self, theirs)
             case Goodbye(reason=reason):
-                return Ended(f"said goodbye ({reason.name.lower()})", goodbye=reason)
+                return Ended(_FAREWELLS[reason], goodbye=reason)
             case Ponged(token=token) if (waiter := self._pongs.pop(token, None)) is not None and not waiter.done():
                 waiter.set_result(None)
         return None
@@ -203,10 +204,10 @@ class Connection:
             self._settle()
             return
         stream.write(record)
-        if self._watch is None:
-            self._look(time)
-        if stream.unsent > _HIGH_WATER:
-            self._stalled = True
+        self._stalled = stream.unsent > _HIGH_WATER
+        if self._stalled or self._watch is None:
+            self._look(time)  # a write that is held up must move from now on
+        if self._stalled:
             self._tasks.spawn(self._drain(), "drain")
         elif channel.wants_write:  # one record a turn, so that reading goes on
             self.flush_soon()
@@ -239,6 +240,9 @@ class Connection:
         self.flush_soon()
 
     def _look(self, time: float) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
         try:
             again = self.channel.watch(time, self.stream.unsent)
         except LinkCut as error:

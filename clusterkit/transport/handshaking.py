@@ -1,6 +1,7 @@
 """Drives the handshake machines over a stream: bytes to `step`, effects to the stream."""
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
 
 from clusterkit.core.handshake import (
@@ -97,6 +98,8 @@ async def _next_event(stream: Stream, machine: Initiator | Responder) -> Event:
             data = await stream.read(machine.wants)
     except TimeoutError:
         return Tick()
-    except OSError:
+    except OSError as error:
+        if isinstance(error, ssl.SSLError) and isinstance(machine, Initiator):
+            raise  # the other end says why, as when it does not take our certificate
         return Closed()
     return Received(data) if data else Closed()

@@ -46,6 +46,7 @@ logger = logging.getLogger("clusterkit.transport")
 
 _FINAL = (DialledSelf, NameConflict, OldIncarnation, VersionMismatch, WrongRing)  # another dial will not help
 _REQUEST = int(Lane.REQUEST)
+CROSSING = 1.0  # seconds in which a dial of ours that is opening spares the other one
 
 
 class Link:
@@ -74,7 +75,7 @@ class Link:
         self._changed = asyncio.Event()  # opened, down or forgotten
         self._forgotten = False
         self._carried = 0  # connections, open or opening
-        self._opening: dict[Connection, None] = {}  # proven, and their RESUMEs are not both through
+        self._opening: dict[Connection, float] = {}  # proven, since when; their RESUMEs are not both through
         self._mismatch_told = False
 
     def __repr__(self) -> str:
@@ -153,7 +154,8 @@ class Link:
                 case reach.Dial():
                     self._dial = self._tasks.spawn(self._dial_once(), "dial")
                 case reach.CallDown(why=why):
-                    logger.info("node %s is down: %s", self.peer, why)
+                    if self.role is Role.NODE:
+                        logger.info("node %s is down: %s", self.peer, why)
                     self._look_again()  # before room is made for them
                     self._up.down(self, why)
         self._arm()
@@ -217,9 +219,10 @@ class Link:
             return
         connection = self._connection(stream, proven, dialled=dialled)
         if dialled:
+            self._finish_closing()
             self._meet(proven.peer.boot)
             connection.start(self.session)
-        self._opening[connection] = None
+        self._opening[connection] = now()
         try:
             end = await self._run(connection)
         finally:
@@ -302,9 +305,11 @@ class Link:
     def _is_crossed(self, boot: int) -> bool:
         """Whether both sides sent RESUME on a dial of their own: the one by the lower name stays.
 
-        Else each would close its own for the other's, and both would be lost.
+        Else each would close its own for the other's, and both would be lost. A dial that is not
+        open soon spares nothing: its other end may be gone.
         """
-        resuming = any(each.dialled and not each.closed for each in self._opening)
+        late = now() - CROSSING
+        resuming = any(each.dialled and not each.closed and since > late for each, since in self._opening.items())
         lower = self._links.me.name < self.peer.name
         return resuming and lower and not self.open and boot == self.peer.incarnation
 
@@ -316,6 +321,12 @@ class Link:
         for each in self._opening:
             if each is not but:
                 each.cut(why)
+
+    def _finish_closing(self) -> None:
+        """Cut a connection that has said goodbye: what it brought after our RESUME would not be in its count."""
+        if (closing := self.connection) is not None:
+            closing.cut("another connection opens")
+            self._ended(Ended("another connection opens"))
 
     def _meet(self, boot: int) -> None:
         """Take note of the incarnation that proved itself: another one gets what was never written."""
@@ -332,7 +343,7 @@ class Link:
         lost = self._end_session(end.why) if for_good or end.broken else 0
         self._up.closed(self, end.why, lost)
         if for_good:
-            self._step(reach.Parted("stopped" if for_good is Reason.STOP else "left"))
+            self._step(reach.Parted(end.why))
             self._up.parted(self, for_good)
             return
         if self.resumable:

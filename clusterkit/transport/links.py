@@ -24,18 +24,17 @@ from clusterkit.core.judgement import Here, judge
 from clusterkit.core.proof import NONCE_SIZE, Party, Role, Status
 from clusterkit.core.session import Outbox, Session
 from clusterkit.core.token_bucket import TokenBuckets
-from clusterkit.errors import AuthFailed, ClusterError, InvalidChecksum, ListenError, ProtocolError
+from clusterkit.errors import AuthFailed, ClusterError, InvalidChecksum, ListenError, ProtocolError, WrongCertificate
 from clusterkit.runtime import Tasks, entropy, now
 from clusterkit.transport.base import Listener, Network, Stream
 from clusterkit.transport.handshaking import initiate, respond, until_admitted
-from clusterkit.transport.link import Link
+from clusterkit.transport.link import CROSSING, Link
 from clusterkit.transport.upward import Upward
 
 logger = logging.getLogger("clusterkit.transport")
 
 _PROBE_TIMEOUT = 2.0  # what the other boot of a name has to answer a PING
 _BEFORE_NAME_TAKEN = (Status.VERSION, Status.SELF, Status.RING, Status.OLD_BOOT)
-_CROSSING = 1.0  # how long after its CHAL a dial of ours spares the other one
 COUNTERS = (
     "accepted",  # connections
     "evicted",  # of them, closed without a proof to make room
@@ -126,12 +125,18 @@ class Links:
             oldest = next((each for each in self._detached if each.role is Role.CLIENT), None) or next(waiting)
             self.counters["sessions_evicted"] += 1
             oldest.end_session("too many sessions wait for their peers")
+            if oldest.role is Role.CLIENT:
+                self._client_gone((oldest.peer.name, oldest.peer.incarnation))
 
     # -- cookies
 
     def accepts(self, cookie: bytes) -> bool:
         """Whether the key of a cookie is among those accepted now."""
         return cookie in self._keys
+
+    def stats(self) -> dict[str, int]:
+        """What was counted, by name."""
+        return {**self.counters, "accept_pauses": self._listener.pauses if self._listener is not None else 0}
 
     def set_keys(self, keys: tuple[bytes, ...]) -> None:
         """Accept other cookies from now on; links made with one that is gone are made anew."""
@@ -225,12 +230,13 @@ class Links:
         return Judged(status, here.known_boot if status is Status.OLD_BOOT else self.me.boot)
 
     def _here(self, caller: Party) -> Here:
-        link = self._links.get(caller.name) if caller.role is Role.NODE else None
+        node = caller.role is Role.NODE
+        link = self._links.get(caller.name) if node else self._clients.get((caller.name, caller.boot))
         challenged = link.challenged_at if link is not None and not link.open else None
         return Here(
             me=self.me,
-            known_boot=self.known_boot(caller.name) if caller.role is Role.NODE else 0,
-            dialling_it=challenged is not None and now() - challenged < _CROSSING,
+            known_boot=self.known_boot(caller.name) if node else 0,
+            dialling_it=challenged is not None and now() - challenged < CROSSING,
             leaving=self.leaving,
             full=link is None and len(self._links) + len(self._clients) - len(self._detached) >= self.config.link_limit,
         )
@@ -277,7 +283,8 @@ class Links:
         self.tasks.spawn(self._forget_client(key), "forget client")
 
     async def _forget_client(self, key: tuple[str, int]) -> None:
-        self._lingering.pop(key, None)
+        if (timer := self._lingering.pop(key, None)) is not None:
+            timer.cancel()
         if (link := self._clients.pop(key, None)) is not None:
             await link.forget("gone")
 
@@ -305,7 +312,7 @@ class Links:
             proven = await initiate(stream, machine, self.me, challenged)
             _check_certificate(stream.names, proven.peer.name)
         except ClusterError as error:
-            self.counters["cookie_mismatch"] += isinstance(error, AuthFailed)
+            self.counters["cookie_mismatch"] += type(error) is AuthFailed
             await _close(stream)
             raise
         except BaseException:
@@ -365,9 +372,9 @@ def source_of(remote: str) -> str:
 
 
 def _check_certificate(names: frozenset[str] | None, name: str) -> None:
-    """Raise `AuthFailed` when TLS is on and the other end's certificate is not for the name it proved."""
+    """Raise `WrongCertificate` when TLS is on and the other end's certificate is not for the name it proved."""
     if names is not None and name not in names:
-        raise AuthFailed(
+        raise WrongCertificate(
             f"the certificate of {name!r} is for {', '.join(sorted(names)) or 'nobody'}, not for that name"
         )
 

@@ -10,11 +10,11 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 
 from clusterkit import runtime
-from clusterkit.core.identity import format_host_port
 from clusterkit.transport.base import Listener, Stream
 from clusterkit.transport.tls import TLS, TlsStream
 
@@ -180,17 +180,19 @@ class TcpListener:
 
 def _bind_all(host: str, addresses: Sequence[str], port: int) -> list[socket.socket]:
     """Bind every address that this machine has, all to one port."""
+    order = deque(addresses)
     for _ in range(_PORTS_TRIED):
         try:
-            return _bind_each(host, addresses, port)
+            return _bind_each(host, order, port)
         except OSError as error:
             failure = error
             if port or error.errno != errno.EADDRINUSE:
                 break
+            order.rotate()  # another address draws the port, which was in use on one of them
     raise failure
 
 
-def _bind_each(host: str, addresses: Sequence[str], port: int) -> list[socket.socket]:
+def _bind_each(host: str, addresses: Iterable[str], port: int) -> list[socket.socket]:
     with ExitStack() as undo:
         bound: list[socket.socket] = []
         missing = OSError(errno.EADDRNOTAVAIL, f"{host!r} has no address")
@@ -245,7 +247,9 @@ class TcpNetwork:
         stream = await TcpStream.dial(address, port)
         if self._tls is None:
             return stream
-        return await TlsStream.dialled(stream, self._tls, host, format_host_port(host, port))
+        secured = TlsStream(stream, self._tls, (host, port))
+        await secured.established()
+        return secured
 
     async def listen(self, host: str, port: int, accepted: Callable[[Stream], None]) -> Listener:
         """Bind all addresses of ``host``, and accept from now on."""

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clusterkit.core.identity import format_host_port
 from clusterkit.errors import ConfigError
 from clusterkit.transport.base import Stream
 
@@ -127,28 +128,20 @@ def _load_authority(context: ssl.SSLContext, authority: str | Path) -> None:
 class TlsStream:
     """TLS over another stream: a `clusterkit.transport.base.Stream` again.
 
-    ``host`` is what was dialled; None for a connection that was accepted.
+    ``dialled`` is the host and the port that were dialled; None for a connection that was accepted.
     """
 
-    def __init__(self, below: Stream, tls: TLS, host: str | None = None) -> None:
-        context = tls.server if host is None else tls.client
+    _tls: ssl.SSLObject
+
+    def __init__(self, below: Stream, tls: TLS, dialled: tuple[str, int] | None = None) -> None:
         self._below = below
-        self._verify_names = tls.verify_names
+        self._given = tls
+        self._host = None if dialled is None else dialled[0]
+        self._where = below.remote if dialled is None else format_host_port(*dialled)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=host is None, server_hostname=host)
         self._names: frozenset[str] | None = None
         self._secured = False
         self._closed = False
-
-    @classmethod
-    async def dialled(cls, below: Stream, tls: TLS, host: str, where: str) -> "TlsStream":
-        """Shake hands as the side that dialled ``where``; raises `ssl.SSLError`, and drops the connection then."""
-        stream = cls(below, tls, host)
-        try:
-            await stream.established()
-        except OSError as error:
-            raise _failed(f"TLS with {where} failed", error) from error
-        return stream
 
     @property
     def remote(self) -> str:
@@ -166,20 +159,27 @@ class TlsStream:
         return self._below.unsent
 
     async def established(self) -> None:
-        """Shake hands, once."""
+        """Shake hands, once; a stream on which that failed is aborted."""
         if self._secured:
             return
         try:
             await self._below.established()
             await self._shake_hands()
-        except BaseException:
+        except BaseException as error:
             self.abort()
+            if isinstance(error, OSError):
+                raise self._failure(error) from error
             raise
         self._secured = True
-        if self._verify_names:
+        if self._given.verify_names:
             self._names = self._read_names()
 
     async def _shake_hands(self) -> None:
+        host, ways = self._host, (self._incoming, self._outgoing)
+        if host is None:
+            self._tls = self._given.server.wrap_bio(*ways, server_side=True)
+        else:
+            self._tls = self._given.client.wrap_bio(*ways, server_hostname=host)
         while True:
             try:
                 self._tls.do_handshake()
@@ -219,7 +219,7 @@ class TlsStream:
             pass
         except ssl.SSLError as error:
             if not parts:
-                raise _failed("TLS failed", error) from error
+                raise self._failure(error) from error
         finally:
             self._push()  # what TLS itself has to say
         return b"".join(parts)
@@ -265,10 +265,9 @@ class TlsStream:
         if self._outgoing.pending:
             self._below.write(self._outgoing.read())
 
-
-def _failed(what: str, error: OSError) -> ssl.SSLError:
-    """The same failure, in words."""
-    return ssl.SSLError(ssl.SSL_ERROR_SSL, f"{what}: {_reason(error)}")
+    def _failure(self, error: OSError) -> ssl.SSLError:
+        """The same failure, in words."""
+        return ssl.SSLError(ssl.SSL_ERROR_SSL, f"TLS with {self._where} failed: {_reason(error)}")
 
 
 def _reason(error: OSError) -> str:
@@ -276,7 +275,9 @@ def _reason(error: OSError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not accepted ({error.verify_message})"
     if "ALERT" in reason:
-        return f"the other end refused this side ({reason.partition('ALERT_')[2].replace('_', ' ').lower()})"
-    if isinstance(error, ssl.SSLEOFError) or not isinstance(error, ssl.SSLError):
-        return "the other end closed the connection; does it use TLS?"
-    return f"{reason.replace('_', ' ').lower() or error}; does the other end use TLS?"
+        return f"it refused this side ({reason.partition('ALERT_')[2].replace('_', ' ').lower()})"
+    if isinstance(error, ssl.SSLEOFError | ConnectionResetError | BrokenPipeError):
+        return "it closed the connection; does it use TLS?"
+    if isinstance(error, ssl.SSLError):
+        return f"{reason.replace('_', ' ').lower() or error}; does it use TLS, and this version?"
+    return str(error)

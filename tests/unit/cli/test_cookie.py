@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clusterkit.cli.cookie import find_cookie, new_cookie, read_cookie_file, write_cookie_file
+from clusterkit.cli.cookie import Cookies, find_cookie, find_cookies, new_cookie, read_cookie_file, write_cookie_file
 from clusterkit.cli.failure import Exit, Failure
 
 GOOD = "0123456789abcdef"
@@ -40,26 +40,26 @@ def test_one_final_line_end_is_removed_and_nothing_else(tmp_path: Path, content:
 def test_a_file_that_others_may_touch_is_refused(tmp_path: Path, mode: int) -> None:
     path = cookie_file(tmp_path, GOOD.encode(), mode)
     with pytest.raises(Failure, match=f"{mode:04o}") as caught:
-        find_cookie(str(path), {})
+        find_cookie([str(path)], {})
     assert caught.value.exit_code is Exit.COOKIE
     assert caught.value.hint == f"chmod 600 {path}"
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o400])
 def test_a_file_of_its_owner_is_taken(tmp_path: Path, mode: int) -> None:
-    assert find_cookie(str(cookie_file(tmp_path, GOOD.encode(), mode)), {}) == GOOD.encode()
+    assert find_cookie([str(cookie_file(tmp_path, GOOD.encode(), mode))], {}) == GOOD.encode()
 
 
 def test_the_option_comes_before_the_environment_and_the_value_before_the_file(tmp_path: Path) -> None:
     path = str(cookie_file(tmp_path, b"from the file, 16"))
     both = {"CLUSTERKIT_COOKIE": GOOD, "CLUSTERKIT_COOKIE_FILE": path}
-    assert find_cookie(path, both) == b"from the file, 16"
-    assert find_cookie(None, both) == GOOD.encode()
-    assert find_cookie(None, {"CLUSTERKIT_COOKIE_FILE": path}) == b"from the file, 16"
+    assert find_cookie([path], both) == b"from the file, 16"
+    assert find_cookie([], both) == GOOD.encode()
+    assert find_cookie([], {"CLUSTERKIT_COOKIE_FILE": path}) == b"from the file, 16"
 
 
 def test_a_value_of_the_environment_is_used_as_it_stands() -> None:
-    assert find_cookie(None, {"CLUSTERKIT_COOKIE": GOOD + "\n"}) == GOOD.encode() + b"\n"
+    assert find_cookie([], {"CLUSTERKIT_COOKIE": GOOD + "\n"}) == GOOD.encode() + b"\n"
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_value_of_the_environment_is_used_as_it_stands() -> None:
 )
 def test_no_cookie_is_exit_5_with_a_hint(environ: dict[str, str], message: str) -> None:
     with pytest.raises(Failure, match=message) as caught:
-        find_cookie(None, environ)
+        find_cookie([], environ)
     assert caught.value.exit_code is Exit.COOKIE
     assert "clusterkit keygen" in caught.value.hint
 
@@ -116,3 +116,54 @@ def test_a_dangling_link_is_not_followed(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(Failure, match="cannot write.*No such file"):
         write_cookie_file(tmp_path / "no" / "cookie", GOOD, force=False)
+
+
+# -- several
+
+
+def files(folder: Path, *cookies: bytes) -> list[str]:
+    paths = [folder / f"cookie-{number}" for number in range(len(cookies))]
+    for path, cookie in zip(paths, cookies, strict=True):
+        path.touch(0o600)
+        path.write_bytes(cookie)
+    return [str(path) for path in paths]
+
+
+OLD, NEW = b"the old cookie, 16", b"the new cookie, 16"
+
+
+def test_of_several_files_the_first_is_dialled_with_and_a_client_reads_no_other(tmp_path: Path) -> None:
+    both = files(tmp_path, OLD, NEW)
+    assert find_cookies(both, {}).read() == [OLD, NEW]
+    assert find_cookies([], {"CLUSTERKIT_COOKIE_FILE": os.pathsep.join(both)}).read() == [OLD, NEW]
+    assert find_cookie([both[1], "/nosuch/cookie"], {}) == NEW
+
+
+def test_files_are_read_each_time(tmp_path: Path) -> None:
+    both = files(tmp_path, OLD, NEW)
+    found = find_cookies(both, {})
+    files(tmp_path, NEW, OLD)
+    assert found.read() == [NEW, OLD]
+
+
+def test_the_same_cookie_in_two_files_counts_once(tmp_path: Path) -> None:
+    assert find_cookies(files(tmp_path, NEW, NEW + b"\n"), {}).read() == [NEW]
+
+
+def test_a_fault_in_any_file_is_named(tmp_path: Path) -> None:
+    both = files(tmp_path, OLD, b"short")
+    with pytest.raises(Failure, match="cookie-1 cannot be used.*5 bytes"):
+        find_cookies(both, {}).read()
+    with pytest.raises(Failure, match="cannot read the cookie file /nosuch/cookie"):
+        find_cookies([both[0], "/nosuch/cookie"], {}).read()
+
+
+def test_more_than_four_files_are_a_mistake_of_usage() -> None:
+    with pytest.raises(Failure, match="5 cookie files were given: 4 are the most") as caught:
+        find_cookies([f"cookie-{number}" for number in range(5)], {})
+    assert caught.value.exit_code is Exit.USAGE
+
+
+def test_a_value_is_the_only_one() -> None:
+    assert find_cookies([], {"CLUSTERKIT_COOKIE": GOOD}) == Cookies(value=GOOD.encode())
+    assert find_cookies([], {"CLUSTERKIT_COOKIE": GOOD}).read() == [GOOD.encode()]

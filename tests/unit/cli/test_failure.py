@@ -1,5 +1,7 @@
 """Every error of a command has its exit code, one line and a hint."""
 
+import ssl
+
 import pytest
 
 from clusterkit.cli.failure import Exit, of_question, of_start
@@ -26,6 +28,7 @@ from clusterkit.errors import (
     [
         (ConnectionRefusedError(111, "Connection refused"), Exit.UNREACHABLE),
         (OSError(113, "No route to host"), Exit.UNREACHABLE),
+        (ssl.SSLError(1, "TLS with 127.0.0.1:7022 failed: its certificate is not accepted"), Exit.COOKIE),
         (NodeDown("gone"), Exit.UNREACHABLE),
         (TimeoutError("no answer within 3 s"), Exit.TIMEOUT),
         (CallTimeout("no answer"), Exit.TIMEOUT),

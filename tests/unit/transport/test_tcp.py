@@ -272,3 +272,11 @@ async def test_small_writes_are_not_held_back() -> None:
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         stream.abort()
     await listener.aclose()
+
+
+async def test_over_tcp_there_are_no_names_to_check() -> None:
+    listener = await TcpNetwork().listen("127.0.0.1", 0, lambda stream: stream.abort())
+    stream = await TcpNetwork().connect("127.0.0.1", listener.port)
+    assert stream.names is None
+    stream.abort()
+    await listener.aclose()
