@@ -17,6 +17,7 @@ from clusterkit.core.identity import NodeId, check_name, parse_host_port
 from clusterkit.core.roster import Member, Roster
 from clusterkit.errors import (
     AlreadyInRing,
+    AuthFailed,
     ClusterError,
     ConfigError,
     DialledSelf,
@@ -27,12 +28,15 @@ from clusterkit.errors import (
     OldIncarnation,
     ProtocolError,
     UsageError,
+    WrongNode,
 )
 from clusterkit.kernel.kernel import Kernel
 from clusterkit.runtime import Tasks, now, rng, until
 from clusterkit.transport.link import Link
 
 logger = logging.getLogger("clusterkit.ring")
+
+_MISTRUSTED = 3  # closes after our proof, and no other answer, until a seed's cookie is taken to be another
 
 
 class GossipRing:
@@ -164,14 +168,20 @@ class GossipRing:
     async def _dial_seed(self, seed: str, name: str | None, host: str, port: int) -> None:
         config = self._kernel.config
         backoff = Backoff(config.redial_first, config.redial_most, rng(f"seed:{seed}"))
+        mistrusted = 0
         try:
             while not self._accepted.is_set() and self._fatal is None:
                 try:
                     await self._kernel.links.dial_seed(host, port, name)
-                except DialledSelf:
+                    mistrusted = -_MISTRUSTED  # it has taken our cookie
+                except DialledSelf as error:
+                    if name is not None:
+                        self._failures[seed] = WrongNode(f"dialled {name!r}, and {error}")
                     return
                 except (OSError, ClusterError) as error:
-                    if await self._seed_failed(seed, error):
+                    mistrusted += type(error) is AuthFailed
+                    guessing = type(error) is AuthFailed and mistrusted < _MISTRUSTED
+                    if not guessing and await self._seed_failed(seed, error):
                         return
                 with suppress(TimeoutError):
                     await until(now() + config.redial_first + backoff.next(), self._accepted.wait())
@@ -211,7 +221,8 @@ class GossipRing:
         self._roster = Roster(self._kernel.id)
 
     async def aclose(self) -> None:
-        """End the ring's tasks; the node is closing."""
+        """End the ring's tasks and take no more news: a node that is closing meets nobody."""
+        self._kernel.inbound.ring = None
         await self._tasks.aclose()
 
     def renamed(self) -> None:

@@ -208,6 +208,9 @@ class MemoryStream:
     async def established(self) -> None:
         """Bytes flow from the start."""
 
+    async def proven(self) -> None:
+        """The window bounds what is read ahead."""
+
     def join(self, peer: "MemoryStream") -> None:
         """Name the other end: where resets go."""
         self._peer = peer

@@ -39,6 +39,13 @@ class Stream(Protocol):
         bounds the wait: cancelled, it aborts.
         """
 
+    async def proven(self) -> None:
+        """Take note that the other end proved itself: from now on it may be read ahead of `read`.
+
+        Until then an accepted stream takes from the network no more than is asked for. Raises
+        `OSError` when it is lost meanwhile.
+        """
+
     async def read(self, size: int) -> bytes:
         """At least one byte and at most ``size``; ``b""`` at the end of the stream."""
 

@@ -75,6 +75,7 @@ class Link:
         self._changed = asyncio.Event()  # opened, down or forgotten
         self._forgotten = False
         self._carried = 0  # connections, open or opening
+        self._openings = 0  # how many connections have opened
         self._opening: dict[Connection, float] = {}  # proven, since when; their RESUMEs are not both through
         self._mismatch_told = False
 
@@ -220,6 +221,7 @@ class Link:
         connection = self._connection(stream, proven, dialled=dialled)
         if dialled:
             self._finish_closing()
+            self._give_up_earlier_dials()
             self._meet(proven.peer.boot)
             connection.start(self.session)
         self._opening[connection] = now()
@@ -242,13 +244,13 @@ class Link:
             health=self._links.health,
             expects_reply=lambda: bool(self.waiting),
         )
-        boot = proven.peer.boot
+        boot, openings = proven.peer.boot, self._openings
         return Connection(
             stream,
             channel,
             cookie=proven.cookie,
             dialled=dialled,
-            resumed=lambda which, theirs: self._resumed(which, theirs, boot),
+            resumed=lambda which, theirs: self._resumed(which, theirs, boot, openings),
             deliver=lambda messages: self._up.delivered(self, messages),
             progressed=self._made_room,
         )
@@ -264,9 +266,9 @@ class Link:
         if connection in self._opening:
             connection.cut("no RESUME in time")
 
-    def _resumed(self, connection: Connection, theirs: Resume, boot: int) -> None:
-        """Open: of all connections to this peer the newest stays."""
-        self._refuse_late(connection, boot)
+    def _resumed(self, connection: Connection, theirs: Resume, boot: int, openings: int) -> None:
+        """Open: of all connections to this peer the newest stays. ``openings`` had opened when it was proven."""
+        self._refuse_late(connection, boot, openings)
         if not connection.dialled and self._dial is not None and not self.open:
             self._dial.cancel()
         self._give_up_others(connection, "another connection opened")
@@ -274,6 +276,7 @@ class Link:
         lost = connection.channel.open(self.session, theirs)
         self._opening.pop(connection, None)
         self.connection = connection
+        self._openings += 1
         connection.open = True
         self.challenged_at = None
         self._mismatch_told = False
@@ -290,7 +293,7 @@ class Link:
         self._changed.set()
         self._up.opened(self)
 
-    def _refuse_late(self, connection: Connection, boot: int) -> None:
+    def _refuse_late(self, connection: Connection, boot: int, openings: int) -> None:
         """Raise `CrossedDials` for a connection that something overtook since it was proven."""
         name = self.peer.name
         if self._forgotten:
@@ -299,6 +302,8 @@ class Link:
             raise CrossedDials(f"a later incarnation of {name} was admitted meanwhile")
         if not self._links.accepts(connection.cookie):
             raise CrossedDials("its cookie was withdrawn meanwhile")
+        if not connection.dialled and openings != self._openings:
+            raise CrossedDials("another connection opened meanwhile: what it says of the session may be old")
         if not connection.dialled and self._is_crossed(boot):
             raise CrossedDials(f"our own connection to {name} is opening")
 
@@ -328,6 +333,12 @@ class Link:
             closing.cut("another connection opens")
             self._ended(Ended("another connection opens"))
 
+    def _give_up_earlier_dials(self) -> None:
+        """Let one RESUME of ours be under way: were another answered too, the peer could not tell which is older."""
+        for each in self._opening:
+            if each.dialled:
+                each.cut("dialled anew")
+
     def _meet(self, boot: int) -> None:
         """Take note of the incarnation that proved itself: another one gets what was never written."""
         if boot != self.peer.incarnation:
@@ -353,7 +364,9 @@ class Link:
     def _never_opened(self, end: Ended, *, dialled: bool) -> None:
         if end.broken and (lost := self._end_session(end.why)):
             self._up.closed(self, end.why, lost)
-        if dialled:
+        if self._reach.open and self.connection is None:  # the open one had been given up for it
+            self._step(reach.Lost(end.why))
+        elif dialled:
             self._step(reach.DialFailed(refused=False, why=end.why))
 
     # -- the session

@@ -29,6 +29,7 @@ from clusterkit.runtime import Tasks, entropy, now
 from clusterkit.transport.base import Listener, Network, Stream
 from clusterkit.transport.handshaking import initiate, respond, until_admitted
 from clusterkit.transport.link import CROSSING, Link
+from clusterkit.transport.unproven import Unproven
 from clusterkit.transport.upward import Upward
 
 logger = logging.getLogger("clusterkit.transport")
@@ -76,7 +77,7 @@ class Links:
         self._known: dict[str, int] = {}
         self._detached: dict[Link, None] = {}  # their sessions wait for a connection, the longest first
         self._lingering: dict[tuple[str, int], asyncio.TimerHandle] = {}
-        self._unproven: dict[Stream, asyncio.Task[None]] = {}
+        self._unproven = Unproven()
         self._proofs = TokenBuckets(config.proof_rate, config.proof_burst)
         self.tasks = Tasks(f"links/{me.name}")
         self._listener: Listener | None = None
@@ -127,6 +128,8 @@ class Links:
             oldest.end_session("too many sessions wait for their peers")
             if oldest.role is Role.CLIENT:
                 self._client_gone((oldest.peer.name, oldest.peer.incarnation))
+            else:
+                self.tasks.spawn(self._drop_unused(oldest), "drop unused")
 
     # -- cookies
 
@@ -157,17 +160,10 @@ class Links:
 
     def _accepted(self, stream: Stream) -> None:
         self.counters["accepted"] += 1
-        self._unproven[stream] = self.tasks.spawn(self._serve(stream), "serve")
+        self._unproven.add(stream, source_of(stream.remote), self.tasks.spawn(self._serve(stream), "serve"))
         if len(self._unproven) > self.config.unproven_limit:
-            self._evict_unproven()
-
-    def _evict_unproven(self) -> None:
-        sources = {stream: source_of(stream.remote) for stream in self._unproven}
-        busiest = Counter(sources.values()).most_common(1)[0][0]
-        oldest = next(stream for stream in self._unproven if sources[stream] == busiest)
-        self.counters["evicted"] += 1
-        self._unproven.pop(oldest).cancel()
-        oldest.abort()
+            self.counters["evicted"] += 1
+            self._unproven.evict()
 
     async def _serve(self, stream: Stream) -> None:
         try:
@@ -182,7 +178,7 @@ class Links:
             stream.abort()
             raise
         finally:
-            self._unproven.pop(stream, None)
+            self._unproven.discard(stream)
         await self._carry(stream, proven)
 
     async def _respond(self, stream: Stream) -> Proven:
@@ -200,7 +196,12 @@ class Links:
                 await stream.established()
         except OSError as error:
             raise ProtocolError(f"no connection came about: {error or 'too slow'}") from None
-        return await respond(stream, machine, self._admit, partial(self._judge, stream.names))
+        proven = await respond(stream, machine, self._admit, partial(self._judge, stream))
+        try:
+            await stream.proven()
+        except OSError as error:
+            raise ProtocolError(f"lost during the handshake: {error}") from None
+        return proven
 
     async def _admit(self, stream: Stream, machine: Responder) -> Event:
         """Let a source have so many proofs checked a second; more of them stand in line."""
@@ -217,9 +218,10 @@ class Links:
                 bucket.give_back()
         return event
 
-    async def _judge(self, certified: frozenset[str] | None, caller: Party) -> Judged:
+    async def _judge(self, stream: Stream, caller: Party) -> Judged:
+        self._unproven.discard(stream)  # it holds the cookie: a flood of strangers does not push it out
         if caller.role is Role.NODE:
-            _check_certificate(certified, caller.name)
+            _check_certificate(stream.names, caller.name)
         here = self._here(caller)
         status = judge(caller, here)
         if status not in _BEFORE_NAME_TAKEN and await self._other_boot_alive(caller):
@@ -259,7 +261,8 @@ class Links:
         await self._drop_unused(link)
 
     async def _drop_unused(self, link: Link) -> None:
-        if link.unused and self._links.get(link.peer.name) is link:
+        """Forget a node that nobody wants, unless its session may go on: it may not have introduced itself yet."""
+        if link.unused and not link.resumable and self._links.get(link.peer.name) is link:
             await self.forget(link.peer.name, "gone")
 
     async def _carry_client(self, stream: Stream, proven: Proven) -> None:
@@ -285,7 +288,8 @@ class Links:
     async def _forget_client(self, key: tuple[str, int]) -> None:
         if (timer := self._lingering.pop(key, None)) is not None:
             timer.cancel()
-        if (link := self._clients.pop(key, None)) is not None:
+        if (link := self._clients.get(key)) is not None and link.unused:  # it may have come back meanwhile
+            del self._clients[key]
             await link.forget("gone")
 
     # -- dialling
@@ -338,12 +342,12 @@ class Links:
     # -- the end
 
     async def part_all(self, reason: Reason, deadline: float) -> None:
-        """Say goodbye to all nodes, and forget their links."""
-        links = list(self._links.values())
-        await asyncio.gather(*(link.part(reason, deadline) for link in links))
-        for link in links:
-            if self._links.get(link.peer.name) is link:
-                del self._links[link.peer.name]
+        """Say goodbye to all nodes, and forget their links; those too that are met meanwhile."""
+        while links := list(self._links.values()):
+            await asyncio.gather(*(link.part(reason, deadline) for link in links))
+            for link in links:
+                if self._links.get(link.peer.name) is link:
+                    del self._links[link.peer.name]
 
     async def aclose(self, reason: Reason, deadline: float) -> None:
         """Stop accepting, say goodbye to all, and end every task."""
@@ -351,14 +355,13 @@ class Links:
         if self._listener is not None:
             await self._listener.aclose()
         await self.part_all(reason, deadline)
-        for timer in self._lingering.values():
-            timer.cancel()
         clients = list(self._clients.values())
         await asyncio.gather(*(link.part(reason, deadline) for link in clients))
         self._clients.clear()
-        for stream in self._unproven:
-            stream.abort()
+        self._unproven.abort()
         await self.tasks.aclose()
+        for timer in self._lingering.values():  # none begins any more: the tasks that began them have ended
+            timer.cancel()
 
 
 @lru_cache(1024)

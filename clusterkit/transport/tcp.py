@@ -16,11 +16,13 @@ from contextlib import ExitStack
 
 from clusterkit import runtime
 from clusterkit.transport.base import Listener, Stream
+from clusterkit.transport.doorway import Doorway
 from clusterkit.transport.tls import TLS, TlsStream
 
 logger = logging.getLogger("clusterkit.transport")
 
-_BACKLOG = 1024  # all taken in one turn: whom the system cannot keep waiting tries again a second later
+_BACKLOG = 4096  # connections that the system keeps waiting, if it allows so many
+_AT_ONCE = 32  # of them taken in one turn, so that a flood leaves turns to others
 _PAUSE = 0.1  # seconds without accepting when descriptors have run out
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _NOT_OURS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # an address of the name that this machine does not have
@@ -28,16 +30,18 @@ _PORTS_TRIED = 8  # until one is free on every address of the name
 
 
 class TcpStream:
-    """One TCP connection: one that was dialled, or an accepted socket that `established` gives to the loop."""
+    """One TCP connection: one that was dialled, or an accepted socket that `established` gives to the loop.
 
-    _reader: asyncio.StreamReader
-    _writer: asyncio.StreamWriter
-    _transport: asyncio.WriteTransport
+    An accepted one is a `Doorway` until the other end is `proven`.
+    """
+
+    _reader: asyncio.StreamReader | Doorway
+    _writer: asyncio.StreamWriter | None = None
+    _transport: asyncio.WriteTransport | None = None
 
     def __init__(self, remote: str, accepted: socket.socket | None = None) -> None:
         self._remote = remote
         self._accepted = accepted
-        self._carried = False
         self._aborted = False
 
     @classmethod
@@ -49,8 +53,6 @@ class TcpStream:
 
     def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer, self._transport = reader, writer, writer.transport
-        self.drain = writer.drain
-        self._carried = True
 
     @property
     def remote(self) -> str:
@@ -65,34 +67,41 @@ class TcpStream:
     @property
     def unsent(self) -> int:
         """Bytes in the transport's buffer."""
-        return 0 if self._aborted else self._transport.get_write_buffer_size()
+        return 0 if self._aborted or self._transport is None else self._transport.get_write_buffer_size()
 
     async def established(self) -> None:
         """Let the loop carry the accepted socket."""
         accepted, self._accepted = self._accepted, None
         if accepted is not None:
-            loop = asyncio.get_running_loop()
-            reader = asyncio.StreamReader(loop=loop)
-            protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
-            transport, _ = await loop.connect_accepted_socket(lambda: protocol, accepted)
-            self._carry(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
+            self._reader = await Doorway.of(accepted)
+            self._transport = self._reader.transport
         if self._aborted:
             self.abort()
             raise ConnectionAbortedError(errno.ECONNABORTED, "aborted before it was established")
+
+    async def proven(self) -> None:
+        """Read ahead from now on."""
+        if isinstance(self._reader, Doorway):
+            self._carry(*self._reader.enter())
 
     async def read(self, size: int) -> bytes:
         """At least one byte; none at the end."""
         return await self._reader.read(size)
 
+    async def drain(self) -> None:
+        """Wait until the buffer is low; what is written before the proof fits into any."""
+        if self._writer is not None:
+            await self._writer.drain()
+
     def write(self, data: bytes) -> None:
         """Send now what the system takes, and buffer the rest."""
-        if not self._transport.is_closing():
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
     def abort(self) -> None:
         """Close without sending what is unsent."""
         self._aborted = True
-        if self._carried:
+        if self._transport is not None:
             self._transport.abort()
         elif self._accepted is not None:
             self._accepted.close()
@@ -100,13 +109,16 @@ class TcpStream:
 
     async def aclose(self) -> None:
         """Close after sending what is unsent; abort when cancelled."""
-        if not self._carried:
+        if self._transport is None:
             self.abort()
-        if self._aborted:
+        if self._aborted or self._transport is None:
             return  # a wait that was cancelled would cancel this one too: asyncio shares one future
         try:
-            self._writer.close()
-            await self._writer.wait_closed()
+            self._transport.close()
+            if self._writer is not None:
+                await self._writer.wait_closed()
+            elif isinstance(self._reader, Doorway):
+                await asyncio.shield(self._reader.lost)
         except OSError:
             pass  # it was lost: closed all the same
         except asyncio.CancelledError:
@@ -142,7 +154,7 @@ class TcpListener:
 
     def _accept(self, sock: socket.socket) -> None:
         try:
-            for _ in range(_BACKLOG):
+            for _ in range(_AT_ONCE):
                 connection, where = sock.accept()
                 connection.setblocking(False)
                 self._accepted(TcpStream(where[0], connection))

@@ -174,6 +174,10 @@ class TlsStream:
         if self._given.verify_names:
             self._names = self._read_names()
 
+    async def proven(self) -> None:
+        """Let the stream below read ahead."""
+        await self._below.proven()
+
     async def _shake_hands(self) -> None:
         host, ways = self._host, (self._incoming, self._outgoing)
         if host is None:

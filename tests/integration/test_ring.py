@@ -1,6 +1,7 @@
 """Joining, leaving, dying and coming back over real TCP, in one process."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from clusterkit import (
     NodeDown,
     ServerDown,
     UsageError,
+    WrongNode,
     WrongRing,
     call,
     cast,
@@ -400,3 +402,51 @@ async def test_leaving_the_block_drains_and_an_exception_does_not_wait() -> None
         with pytest.raises(ServerDown) as caught:
             await stuck
         assert caught.value.executed == "maybe"
+
+
+async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:
+    """Carry a connection to another port of this machine until one end closes."""
+    there, thither = await asyncio.open_connection("127.0.0.1", port)
+
+    async def carry(source: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await source.read(65536):
+                to.write(data)
+        to.close()
+
+    await asyncio.gather(carry(reader, thither), carry(there, writer))
+
+
+async def test_a_connection_lost_after_our_proof_is_not_another_cookie(start_node: NodeFactory) -> None:
+    b = await start_node("b")
+    came = 0
+
+    async def lose_the_first(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal came
+        came += 1
+        if came > 1:
+            await pass_on(reader, writer, b.id.port)
+            return
+        await reader.readexactly(37)
+        writer.write(b"CKT1\x02" + bytes(32))
+        await reader.read(100)
+        writer.transport.abort()
+
+    async with await asyncio.start_server(lose_the_first, "127.0.0.1", 0) as server:
+        a = await start_node("a", ring=None)
+        await a.ring.join("test", [f"127.0.0.1:{server.sockets[0].getsockname()[1]}"])
+        assert [node.name for node in a.ring.nodes] == ["a", "b"]
+        await a.aclose()
+    assert came > 1
+
+
+async def test_a_seed_that_is_named_and_leads_back_is_another_node(start_node: NodeFactory) -> None:
+    a = await start_node("a", ring=None)
+
+    async def back(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await pass_on(reader, writer, a.id.port)
+
+    async with await asyncio.start_server(back, "127.0.0.1", 0) as server:
+        with pytest.raises(WrongNode, match="dialled 'b'"):
+            await a.ring.join("test", [f"b@127.0.0.1:{server.sockets[0].getsockname()[1]}"])
+    assert a.ring.id == ""

@@ -230,6 +230,9 @@ class Pipe:
     async def established(self) -> None:
         """From the start."""
 
+    async def proven(self) -> None:
+        """Nothing is read ahead."""
+
     def abort(self) -> None:
         self._came.put_nowait(b"")
         self.peer._came.put_nowait(b"")

@@ -204,11 +204,14 @@ def test_no_record_is_longer_than_the_peer_accepts(most: int) -> None:
     assert delivered == 9
 
 
-def test_no_record_is_longer_than_the_peer_accepts_whatever_it_asked() -> None:
-    one, _ = pair(1 << 16)
+@pytest.mark.parametrize("size", [10, (1 << 16) - OVERHEAD - 5])
+def test_no_record_is_longer_than_the_peer_accepts_whatever_it_asked(size: int) -> None:
+    one, _ = grown(pair(1 << 16))
     one.read(scribe()(*[part(Kind.PING, bytes(8))] * 20))
-    one.put(bytes((1 << 16) - OVERHEAD - 5))
-    assert len(one.write()) - 20 <= 1 << 16
+    one.put(*[bytes(size)] * ((1 << 17) // size))
+    lengths = [len(record) - 20 for record in iter(one.write, b"")]
+    assert max(lengths) <= 1 << 16
+    assert max(lengths) > (1 << 16) - OVERHEAD
 
 
 @pytest.mark.parametrize(
@@ -317,6 +320,15 @@ def test_a_ping_is_answered_ahead_of_data() -> None:
     assert one.read(record) == [Ponged(5), Deliver(["data"])]
 
 
+def test_a_ping_alone_is_answered() -> None:
+    one, other = pair()
+    one.channel.probe(5)
+    other.read(one.write())
+    assert other.channel.wants_write
+    assert one.read(other.write()) == [Ponged(5)]
+    assert not other.channel.wants_write
+
+
 @pytest.mark.parametrize("reason", Reason)
 def test_a_goodbye_is_the_last_part_and_carries_the_acknowledgement(reason: Reason) -> None:
     one, other = pair()
@@ -390,6 +402,25 @@ def test_anything_read_ends_the_silence() -> None:
     assert not one.channel.wants_write
 
 
+def test_silence_counts_from_the_write_though_the_first_look_is_later() -> None:
+    one, _ = pair()
+    one.put("a")
+    one.write(now=100.0)
+    assert one.channel.watch(103.0, 0) == 105.0
+
+
+def test_each_silence_has_its_ping_and_a_link_that_awaits_nothing_is_silent_again() -> None:
+    one, other = pair()
+    one.waits[0] = True
+    for since in (100.0, 200.0):
+        one.channel.watch(since, 0)
+        one.channel.watch(since + 5, 0)
+        other.read(one.write())
+        one.read(other.write(), now=since + 5)
+    one.waits[0] = False
+    assert one.channel.watch(210.0, 0) is None
+
+
 def test_what_comes_to_be_awaited_later_is_watched_from_then() -> None:
     one, _ = pair()
     assert one.channel.watch(100.0, 0) is None
@@ -411,6 +442,15 @@ def test_a_write_that_does_not_move_for_10_s_cuts() -> None:
     assert one.channel.watch(110.0, 40) == 115.0
     with pytest.raises(LinkCut, match="no progress of a write for 10 s"):
         one.channel.watch(115.0, 40)
+
+
+def test_a_write_that_is_held_up_is_looked_at_when_it_must_have_moved() -> None:
+    one, _ = pair()
+    assert one.channel.watch(100.0, 50) == 105.0
+    assert one.channel.watch(104.0, 50) == 109.0
+    assert one.channel.watch(109.0, 50) == 110.0
+    with pytest.raises(LinkCut, match="no progress of a write for 10 s"):
+        one.channel.watch(110.0, 50)
 
 
 def test_a_write_that_moves_while_more_is_written_is_not_cut() -> None:

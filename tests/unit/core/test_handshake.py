@@ -2,7 +2,7 @@
 
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -120,6 +120,7 @@ def test_text_is_utf8_and_a_padded_cookie_is_another() -> None:
         ([], "0 cookies given"),
         ([COOKIE] * 5, "5 cookies given"),
         ("tooshort", "the cookie has 8 bytes, 16 are the least"),
+        (b"k" * 15, "the cookie has 15 bytes, 16 are the least"),
         ([5], "a str or bytes, not int"),
     ],
 )
@@ -332,7 +333,9 @@ def test_a_proof_of_a_length_that_cannot_be_is_refused_before_it_is_read(length:
 
 
 def test_a_machine_takes_no_more_bytes_than_it_wants() -> None:
-    assert isinstance(failed(responder().step(Received(bytes(38)), 0.0)), ProtocolError)
+    for machine, kind in ((responder(), 1), (initiator(), 2)):
+        error = failed(machine.step(Received(opening(kind, bytes(32)) + b"x"), 0.0))
+        assert str(error) == "more bytes than the handshake has"
 
 
 def test_nothing_is_read_while_the_caller_is_judged() -> None:
@@ -359,6 +362,44 @@ def test_a_responder_without_the_cookie_is_told_apart() -> None:
     auth_i = at_proof(listener, dialler)
     forged = proof(4, B, 0, lambda body: hmac.digest(b"wrong", auth_i + body, "sha256"))
     assert isinstance(failed(feed(dialler, forged)), AuthFailed)
+
+
+@pytest.mark.parametrize("place", range(-32, 0))
+def test_every_byte_of_a_proof_of_the_cookie_counts(place: int) -> None:
+    dialler, listener = initiator(), responder()
+    auth_i = at_proof(listener, dialler)
+    assert isinstance(failed(feed(listener, changed(auth_i, place))), InvalidChecksum)
+    dialler, listener = initiator(), responder()
+    feed(listener, at_proof(listener, dialler))
+    auth_r = written(listener.step(Judged(Status.ACCEPT, B.boot), 0.0))
+    assert isinstance(failed(feed(dialler, changed(auth_r, place))), AuthFailed)
+
+
+def changed(data: bytes, place: int) -> bytes:
+    """The same but for one bit of one byte."""
+    other = bytearray(data)
+    other[place] ^= 1
+    return bytes(other)
+
+
+class Tried(tuple[bytes, ...]):
+    """Keys that tell which of them were tried."""
+
+    tried = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for key in super().__iter__():
+            self.tried += 1
+            yield key
+
+
+@pytest.mark.parametrize("right", range(4))
+def test_how_long_a_proof_is_checked_does_not_tell_which_cookie_it_was(right: int) -> None:
+    several = [OTHER, b"o" * 16, b"p" * 16]
+    several.insert(right, COOKIE)
+    keys = Tried(prepare_cookies(several))
+    converse(initiator(), responder(keys=keys))
+    assert keys.tried == 4
 
 
 def signed(kind: int, raw: bytes, cookie_key: bytes = KEYS[0]) -> bytes:

@@ -159,3 +159,12 @@ def test_what_came_before_an_error_has_been_yielded() -> None:
         for parts in there.feed(writer.seal([DATA]) + bytes(4)):
             got.append(parts)  # noqa: PERF402 - an extend would lose them
     assert [parts[0][0] for parts in got] == [Kind.DATA]
+
+
+def test_a_part_of_no_length_takes_nothing_from_the_tag() -> None:
+    """The byte behind it looks like DATA, which has any length."""
+    _, there = opened()
+    records = (sealed(1, part(Kind.PING, number.to_bytes(8, "big")) + bytes(4)) for number in range(10_000))
+    with pytest.raises(ProtocolError) as caught:
+        list(there.feed(next(record for record in records if record[-16] == Kind.DATA)))
+    assert caught.value.proven

@@ -195,6 +195,7 @@ def test_messages_over_the_peers_limit_are_taken_back() -> None:
     one = session()
     small, large, gone = put(one, b"1", b"123", b"12345")
     one.withdraw(gone)
+    assert one.withdraw_over(3) == []
     assert one.withdraw_over(2) == [large]
     assert (small.fate, large.fate, len(one)) == (Fate.QUEUED, Fate.WITHDRAWN, 1)
 
@@ -305,6 +306,15 @@ def test_what_was_queued_can_go_on_in_the_next_session() -> None:
     _, queued = one.end()
     assert all(map(following.put, queued))
     assert take(following) == [b"1"]
+
+
+def test_what_was_queued_when_a_session_ended_is_in_no_other() -> None:
+    one, following = session(3), session(4)
+    [message] = put(one, b"1")
+    one.end()
+    assert message.fate == Fate.NEW
+    assert not following.withdraw(message)
+    assert (len(following), following.size) == (0, 0)
 
 
 # -- messages that nobody wants any more

@@ -50,3 +50,11 @@ def test_the_table_is_bounded() -> None:
     for number in range(10_000):
         buckets.of(str(number), 0.0).take(0.0)
     assert len(buckets) <= 4_096
+
+
+def test_past_the_bound_the_source_that_came_first_is_forgotten() -> None:
+    buckets = TokenBuckets(rate=1.0, burst=1)
+    for number in range(4_097):
+        buckets.of(str(number), 0.0).take(0.0)
+    assert [buckets.of(source, 0.0).take(0.0) for source in ("4096", "4095", "1")] == [1.0, 1.0, 1.0]
+    assert buckets.of("0", 0.0).take(0.0) == 0.0

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from clusterkit.transport.base import Stream
+from clusterkit.transport.doorway import Doorway
 from clusterkit.transport.tcp import TcpListener, TcpNetwork, TcpStream
 from tests.certificates import Authority
 from tests.conftest import eventually
@@ -268,7 +269,8 @@ async def test_small_writes_are_not_held_back() -> None:
     await far.established()
     for stream in (near, far):
         assert isinstance(stream, TcpStream)
-        sock = stream._writer.get_extra_info("socket")
+        assert stream._transport is not None
+        sock = stream._transport.get_extra_info("socket")
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         stream.abort()
     await listener.aclose()
@@ -279,4 +281,54 @@ async def test_over_tcp_there_are_no_names_to_check() -> None:
     stream = await TcpNetwork().connect("127.0.0.1", listener.port)
     assert stream.names is None
     stream.abort()
+    await listener.aclose()
+
+
+async def test_a_stranger_fills_no_memory_and_nothing_is_lost_on_the_way_in() -> None:
+    """Until the other end is proven no more is taken than is asked for; the rest comes afterwards."""
+    taken: asyncio.Queue[Stream] = asyncio.Queue()
+    listener = await TcpNetwork().listen("127.0.0.1", 0, taken.put_nowait)
+    near = await TcpStream.dial("127.0.0.1", listener.port)
+    data = bytes(range(256)) * 4_000
+    near.write(data)
+    async with asyncio.timeout(DEADLINE):
+        far = await taken.get()
+        await far.established()
+        seen = b""
+        for size in (1, 37, 5, 1_000):
+            seen += (part := await far.read(size))
+            assert 0 < len(part) <= size
+        assert isinstance(far, TcpStream)
+        assert isinstance(far._reader, Doorway)
+        assert len(far._reader._came) <= 64
+        await far.proven()
+        while len(seen) < len(data):
+            seen += await far.read(1 << 18)
+        assert seen == data
+        far.write(b"back")
+        assert await near.read(10) == b"back"
+        near.abort()
+        with contextlib.suppress(OSError):
+            assert await far.read(1) == b""
+        await far.aclose()
+    await listener.aclose()
+
+
+async def test_a_read_that_is_cancelled_before_the_proof_loses_nothing() -> None:
+    taken: asyncio.Queue[Stream] = asyncio.Queue()
+    listener = await TcpNetwork().listen("127.0.0.1", 0, taken.put_nowait)
+    near = await TcpStream.dial("127.0.0.1", listener.port)
+    async with asyncio.timeout(DEADLINE):
+        far = await taken.get()
+        await far.established()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await far.read(1)
+        near.write(b"x")
+        assert await far.read(10) == b"x"
+        await near.aclose()
+        assert await far.read(1) == b""
+        with contextlib.suppress(OSError):
+            await far.proven()
+        await far.aclose()
     await listener.aclose()
