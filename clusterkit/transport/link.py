@@ -72,7 +72,7 @@ class Link:
         self._dial: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._senders = Senders()
-        self._changed = asyncio.Event()  # opened, down or forgotten
+        self._changed = asyncio.Event()  # opened, down, forgotten, or a connection ended
         self._forgotten = False
         self._carried = 0  # connections, open or opening
         self._openings = 0  # how many connections have opened
@@ -229,6 +229,7 @@ class Link:
             end = await self._run(connection)
         finally:
             self._opening.pop(connection, None)
+            self._changed.set()
         if end.forged:
             self._links.counters["invalid_checksum"] += 1
         if connection is self.connection:
@@ -417,7 +418,8 @@ class Link:
         """Wait until the peer has all, or nothing more can be done; False when it is to be looked at again."""
         if self.connection is not None and await self.connection.settled(deadline):
             return True
-        if self.down or not self._reach.wanted or not len(self.session) or now() >= deadline:
+        out_of_reach = not self._reach.wanted or (self.down and not self._opening)
+        if out_of_reach or not len(self.session) or now() >= deadline:
             return True
         self._changed.clear()
         try:
