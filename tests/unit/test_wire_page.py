@@ -31,6 +31,7 @@ from clusterkit.core.session import Outbox, Resume
 from clusterkit.node import Node
 from clusterkit.runtime import in_thread
 from clusterkit.services.client import Client
+from clusterkit.transport import tcp
 from clusterkit.transport.base import Listener
 from clusterkit.transport.base import Stream as AnyStream
 
@@ -280,7 +281,7 @@ CLIENT_LINES = (
     "AUTH_I",
     "AUTH_R",
     "I0 RESUME(1,0,0)",
-    "R0 RESUME(1,1,0)",
+    "R0 RESUME(1,0,0)",
     "I1 DATA[CALL]",
     "R1 ACK(1) DATA[REPLY]",
     "I2 ACK(1) GOODBYE(1)",
@@ -456,6 +457,7 @@ def test_the_fixed_limits() -> None:
         "PINGs that wait for their PONG": f"{channel._MOST_PONGS}; older ones are dropped, and one record answers"
         f" at most {channel._PONGS_A_RECORD}",
         "depth and width of a payload": f"{payload.MOST_DEEP}, {payload.MOST_WIDE:,}",
+        "no descriptor free": f"accepting pauses for {tcp._PAUSE * 1000:g} ms at a time",
     }
 
 
