@@ -5,8 +5,10 @@ is told how long to wait for it, and stands in line so: the next waits longer. W
 up gives the token back.
 
 Rules: an unknown source has a full bucket, so a full one need not be kept; past the
-bound the source that came first is forgotten, which errs on its side.
+bound the sources that came first are forgotten, which errs on their side.
 """
+
+from itertools import islice
 
 _MOST_SOURCES = 4_096
 
@@ -70,6 +72,6 @@ class TokenBuckets:
 
     def _sweep(self, now: float) -> None:
         self._buckets = {source: bucket for source, bucket in self._buckets.items() if not bucket.is_full(now)}
-        while len(self._buckets) >= _MOST_SOURCES:
-            del self._buckets[next(iter(self._buckets))]
+        if (over := len(self._buckets) - _MOST_SOURCES // 2) > 0:  # by many at once, so that a sweep is rare
+            self._buckets = dict(islice(self._buckets.items(), over, None))
         self._sweep_at = min(_MOST_SOURCES, max(64, 2 * len(self._buckets)))

@@ -34,6 +34,7 @@ class Ended:
     broken: bool = False  # a holder of the cookie broke the protocol: the session ends
     forged: bool = False  # a MAC did not match
     silent: bool = False  # cut, because the peer gave no sign
+    lost: bool = False  # it broke
 
 
 class Connection:
@@ -123,7 +124,7 @@ class Connection:
                 logger.debug("%s from %s", error, self.stream.remote)
                 return Ended(str(error), broken=error.proven, forged=isinstance(error, InvalidChecksum))
             case OSError():
-                return self._cut or Ended(str(error) or type(error).__name__)
+                return self._cut or Ended(str(error) or type(error).__name__, lost=True)
         return Ended(str(error))
 
     def _special(self, effect: Effect) -> Ended | None:
@@ -287,14 +288,16 @@ class Connection:
             await self._first_of(self._settling, max(0.0, deadline - now()))
         return self.open and self._idle()
 
-    async def part(self, reason: Reason) -> None:
-        """Say goodbye and close; the other end has a second to close too."""
-        if not self.closed:
-            self.channel.say_goodbye(reason)
-            self.open = False
-            self.flush_soon()
-            await asyncio.wait({self.ended}, timeout=1.0)
+    async def part(self, reason: Reason) -> bool:
+        """Say goodbye and close; the other end has a second to close too. False when the connection broke before."""
+        if self.closed:
+            return False
+        self.channel.say_goodbye(reason)
+        self.open = False
+        self.flush_soon()
+        await asyncio.wait({self.ended}, timeout=1.0)
         self.cut()
+        return not (self.ended.done() and self.ended.result().lost)
 
     def _idle(self) -> bool:
         return not (self.channel.wants_write or self.channel.unacked)

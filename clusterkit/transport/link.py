@@ -21,7 +21,7 @@ from clusterkit.core.channel import OVERHEAD, Channel, Reason
 from clusterkit.core.handshake import Proven
 from clusterkit.core.identity import NodeId
 from clusterkit.core.proof import Role
-from clusterkit.core.session import Lane, Outgoing, Resume
+from clusterkit.core.session import Lane, Outgoing, Resume, Session
 from clusterkit.errors import (
     AuthFailed,
     ClusterError,
@@ -76,6 +76,7 @@ class Link:
         self._forgotten = False
         self._carried = 0  # connections, open or opening
         self._openings = 0  # how many connections have opened
+        self._told: Session | None = None  # what a RESUME of ours has named: the peer may have met it
         self._opening: dict[Connection, float] = {}  # proven, since when; their RESUMEs are not both through
         self._mismatch_told = False
 
@@ -94,8 +95,8 @@ class Link:
 
     @property
     def resumable(self) -> bool:
-        """Whether both ends have an object of the session: the next connection goes on with it."""
-        return bool(self.session.peer)
+        """Whether the peer has or may have an object of the session: the next connection goes on with it."""
+        return bool(self.session.peer) or self.session is self._told
 
     @property
     def why(self) -> str:
@@ -218,12 +219,16 @@ class Link:
         if self._forgotten or (dialled and self.open):
             stream.abort()
             return
+        if dialled and self._is_second_dial():
+            stream.abort()
+            self._never_opened(Ended("another dial is opening"), dialled=True)
+            return
         connection = self._connection(stream, proven, dialled=dialled)
         if dialled:
             self._finish_closing()
-            self._give_up_earlier_dials()
             self._meet(proven.peer.boot)
             connection.start(self.session)
+            self._told = self.session
         self._opening[connection] = now()
         try:
             end = await self._run(connection)
@@ -334,11 +339,17 @@ class Link:
             closing.cut("another connection opens")
             self._ended(Ended("another connection opens"))
 
-    def _give_up_earlier_dials(self) -> None:
-        """Let one RESUME of ours be under way: were another answered too, the peer could not tell which is older."""
-        for each in self._opening:
-            if each.dialled:
-                each.cut("dialled anew")
+    def _is_second_dial(self) -> bool:
+        """Whether a dial of ours is opening; one that has not opened in a second is given up for the new one.
+
+        One RESUME of ours is under way at a time: the peer could not tell which of two is older.
+        """
+        dials = [each for each in self._opening if each.dialled and not each.closed]
+        if any(now() - self._opening[each] < CROSSING for each in dials):
+            return True
+        for each in dials:
+            each.cut("dialled anew")
+        return False
 
     def _meet(self, boot: int) -> None:
         """Take note of the incarnation that proved itself: another one gets what was never written."""
@@ -369,6 +380,8 @@ class Link:
             self._step(reach.Lost(end.why))
         elif dialled:
             self._step(reach.DialFailed(refused=False, why=end.why))
+        if self.resumable and self.connection is None:
+            self._links.detached(self)
 
     # -- the session
 
@@ -402,7 +415,23 @@ class Link:
             self._tasks.spawn(connection.part(Reason.AGAIN), "another cookie")
 
     async def part(self, reason: Reason, deadline: float) -> None:
-        """Say goodbye and forget the peer; what was not written by ``deadline`` is reported.
+        """Say goodbye and forget the peer; what it does not have by ``deadline`` is reported.
+
+        While there is no connection, or when it breaks before the peer has heard it, the next one says it.
+        """
+        await self.settle(deadline)
+        while not await self._said_goodbye(reason, deadline):
+            await self.settle(deadline)
+        await self.forget("left" if reason == Reason.LEAVE else "stopped")
+
+    async def _said_goodbye(self, reason: Reason, deadline: float) -> bool:
+        """Say it; False when it may have been in vain and there is another connection."""
+        connection = self.connection
+        said = connection is not None and connection.open and await connection.part(reason)
+        return said or not await self._comes_back(deadline)
+
+    async def settle(self, deadline: float) -> None:
+        """Take nothing new, and wait until the peer has all, or until ``deadline``.
 
         A connection that breaks meanwhile may come back and go on with what is left.
         """
@@ -410,24 +439,25 @@ class Link:
         self._senders.turn_away()
         while not await self._settled(deadline):
             pass
-        if (connection := self.connection) is not None:
-            await connection.part(reason)
-        await self.forget("left" if reason == Reason.LEAVE else "stopped")
 
     async def _settled(self, deadline: float) -> bool:
         """Wait until the peer has all, or nothing more can be done; False when it is to be looked at again."""
         if self.connection is not None and await self.connection.settled(deadline):
             return True
+        return not len(self.session) or not await self._comes_back(deadline)
+
+    async def _comes_back(self, deadline: float) -> bool:
+        """Wait until a connection opens, or something else changes; False when nothing can be hoped for any more."""
         out_of_reach = not self._reach.wanted or (self.down and not self._opening)
-        if out_of_reach or not len(self.session) or now() >= deadline:
-            return True
+        if out_of_reach or now() >= deadline:
+            return False
         self._changed.clear()
         try:
             async with asyncio.timeout_at(deadline):
                 await self._changed.wait()
         except TimeoutError:
-            return True
-        return False
+            return False
+        return True
 
     async def forget(self, why: str) -> None:
         """End all that belongs to this peer, now."""

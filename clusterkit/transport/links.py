@@ -342,8 +342,12 @@ class Links:
     # -- the end
 
     async def part_all(self, reason: Reason, deadline: float) -> None:
-        """Say goodbye to all nodes, and forget their links; those too that are met meanwhile."""
+        """Say goodbye to all nodes, and forget their links; those too that are met meanwhile.
+
+        To none before all have what was sent to them: who hears of it from another node forgets us.
+        """
         while links := list(self._links.values()):
+            await asyncio.gather(*(link.settle(deadline) for link in links))
             await asyncio.gather(*(link.part(reason, deadline) for link in links))
             for link in links:
                 if self._links.get(link.peer.name) is link:
