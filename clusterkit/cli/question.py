@@ -73,7 +73,9 @@ async def _outcome(
     except (OSError, ClusterError) as error:
         return None, error
     except Exception as error:  # noqa: BLE001 - what the other side raised arrives with its type
-        return None, RemoteError(type(error).__name__, str(error))
+        told = RemoteError(type(error).__name__, str(error))
+        told.__cause__ = error
+        return None, told
 
 
 async def ping(client: Client, timeout: float) -> dict[str, Any]:

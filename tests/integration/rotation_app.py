@@ -67,13 +67,12 @@ class Busy(GenServer):
             "failed": self.failed,
             "letters": self.letters,
             "downs": self.downs,
-            "stats": self.node.stats(),
         }
 
     @call
     async def mark(self) -> dict[str, Any]:
-        """What was seen since the last mark."""
-        facts = self.facts()
+        """What was seen since the last mark, and what the node has counted."""
+        facts = self.facts() | {"stats": self.node.stats()}
         self.failed, self.letters, self.downs = [], [], []
         self.done.clear()
         return facts

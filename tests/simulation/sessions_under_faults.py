@@ -106,12 +106,12 @@ def bounds(chance: Random, *, strict: bool) -> Config:
 def a_network(chance: Random, *, strict: bool) -> Conditions:
     """A near or a far one, that splits what it carries and takes little at a time.
 
-    In a strict one all travels for whole beats, so that what rarely meets does so often: bytes that were lost
-    once come with the RESUME of the next connection.
+    In a strict one all travels for whole beats, so that what rarely meets does so often; and what is lost once
+    takes longer than the handshake of the next connection.
     """
     window = chance.choice([1 << 12, 1 << 14, 1 << 16])
     if strict:
-        return Conditions(BEAT, 0.0, loss=0.3, retransmission=6 * BEAT, fragmentation=0.3, window=window)
+        return Conditions(BEAT, 0.0, loss=0.15, retransmission=24 * BEAT, fragmentation=0.3, window=window)
     latency = chance.choice([0.001, 0.01, 0.05])
     return Conditions(latency, latency, loss=0.02, fragmentation=0.3, window=window)
 

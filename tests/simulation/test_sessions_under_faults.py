@@ -184,13 +184,6 @@ def test_a_fault_planted_in_connections_is_found(monkeypatch: pytest.MonkeyPatch
     assert found_within(200, strict, sentence) < 200
 
 
-def old_resumes_are_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fault: several RESUMEs of one side may be under way, and each counts, in whatever order they come."""
-    monkeypatch.setattr(Link, "_is_second_dial", lambda _: False)
-    refuse = Link._refuse_late
-    monkeypatch.setattr(Link, "_refuse_late", lambda self, which, boot, _: refuse(self, which, boot, self._openings))
-
-
 def numbers_of_sessions_are_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fault: a RESUME of a new object of the peer goes on with the old one's count."""
 
@@ -270,7 +263,6 @@ def any_incarnation_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("plant", "sentence"),
     [
-        (old_resumes_are_believed, "ACK"),
         (numbers_of_sessions_are_not_checked, "times"),
         (nothing_for_the_next, "is for any incarnation"),
         (written_goes_to_the_next, "times"),

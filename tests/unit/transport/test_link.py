@@ -13,6 +13,7 @@ from clusterkit.core.session import Fate, Lane
 from clusterkit.errors import OldIncarnation, WrongRing
 from clusterkit.runtime import now
 from clusterkit.transport.connection import SHARE
+from clusterkit.transport.link import CROSSING
 from clusterkit.transport.senders import Room
 from tests.conftest import COOKIE, eventually
 from tests.unit.transport.floors import LATENCY, PLAIN, SOON, Stage, out, put
@@ -262,8 +263,8 @@ async def test_two_dials_of_one_node_do_not_end_each_other(later: int) -> None:
         assert (link.open, b.to(a).open, b.got) == (True, True, [*range(10)])
 
 
-async def test_a_dial_whose_resume_is_on_the_way_is_given_up_for_the_next_one() -> None:
-    """Its answer comes late, when the other end already goes on with the next one."""
+async def test_of_two_dials_one_at_a_time_says_resume() -> None:
+    """Else the answer to the first comes when the other end already goes on with the second."""
     async with Stage() as stage:
         a, b = await stage.floors("a", "b")
         seed = asyncio.create_task(a.links.dial_seed(b.network.host, b.port))
@@ -275,6 +276,36 @@ async def test_a_dial_whose_resume_is_on_the_way_is_given_up_for_the_next_one() 
         assert b.of("opened")
         stage.world.shape(PLAIN, "b", "a")
         await seed
+        await asyncio.sleep(1)
+        assert a.of("opened") == [("b",)]
+        assert a.of("closed") == []
+        assert (link.open, b.to(a).open) == (True, True)
+
+
+async def test_a_dial_that_has_not_opened_in_a_second_is_given_up_for_the_next_one() -> None:
+    async with Stage() as stage:
+        a, b = await stage.floors("a", "b")
+        link = a.links.link_to(b.id)
+        await asyncio.sleep(6.5 * LATENCY)  # its RESUME is on the way
+        stage.world.forget("a", "b")
+        await asyncio.sleep(CROSSING)
+        assert not link.open
+        await a.links.dial_seed(b.network.host, b.port)
+        await asyncio.sleep(SOON)
+        assert link.open
+
+
+async def test_a_dial_that_was_given_up_does_not_open_when_its_answer_comes_at_last() -> None:
+    async with Stage() as stage:
+        a, b = await stage.floors("a", "b")
+        link = await a.links.dial_seed(b.network.host, b.port)
+        await asyncio.sleep(0.9 * LATENCY)
+        stage.world.shape(replace(PLAIN, latency=1.1), "b", "a")
+        await asyncio.sleep(0.2 * LATENCY)
+        assert b.of("opened")
+        stage.world.shape(PLAIN, "b", "a")
+        await asyncio.sleep(1.1 - 6.6 * LATENCY)  # it comes when the next one has said RESUME
+        await a.links.dial_seed(b.network.host, b.port)
         await asyncio.sleep(1)
         assert a.of("opened") == [("b",)]
         assert a.of("closed") == []

@@ -14,7 +14,7 @@ from clusterkit.runtime import now
 from clusterkit.transport.link import Link
 from clusterkit.transport.senders import Room
 from tests.conftest import eventually
-from tests.unit.transport.floors import LATENCY, Floor, Stage, out, put
+from tests.unit.transport.floors import LATENCY, SOON, Floor, Stage, out, put
 
 pytestmark = pytest.mark.simulation
 
@@ -66,6 +66,19 @@ async def test_a_connection_that_breaks_while_its_link_parts_comes_back_for_the_
         await parting
         assert b.got == [*range(100)]
         assert b.of("parted") == [("a", Reason.STOP)]
+        assert now() < 1
+
+
+async def test_a_goodbye_that_breaks_on_the_way_is_said_again() -> None:
+    async with Stage() as stage:
+        a, b = await stage.floors("a", "b")
+        link = await a.open_to(b)
+        await asyncio.sleep(SOON)
+        parting = asyncio.create_task(link.part(Reason.LEAVE, now() + 5))
+        await asyncio.sleep(0.5 * LATENCY)
+        stage.world.reset("a", "b")
+        await parting
+        assert b.of("parted") == [("a", Reason.LEAVE)]
         assert now() < 1
 
 

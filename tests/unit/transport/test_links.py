@@ -101,6 +101,33 @@ async def test_a_seed_that_nobody_wants_after_all_is_forgotten() -> None:
 # -- sessions that wait for their peers
 
 
+async def test_a_peer_that_may_have_met_our_session_keeps_it() -> None:
+    async with Stage() as stage:
+        a, b = await stage.floors("a", "b")
+        link = await a.links.dial_seed(b.network.host, b.port)
+        session = link.session
+        await asyncio.sleep(1.5 * LATENCY)  # b has opened, and its answer is on the way
+        assert b.of("opened")
+        stage.world.reset("a", "b")
+        await asyncio.sleep(SOON)
+        assert (a.links.get("b"), link.open, link.session is session) == (link, False, True)
+        await b.open_to(a)
+        assert link.session is session
+
+
+async def test_sessions_of_peers_that_replace_their_connection_in_vain_are_bounded_too() -> None:
+    async with Stage() as stage:
+        a = await stage.floor("a", config=Config(session_limit=2, link_limit=5))
+        for number in range(8):
+            first = await stage.caller(a, f"x{number}")
+            await first.resumed(own=5)
+            second = await stage.caller(a, f"x{number}")
+            second.resume(own=4)  # an object that has ended
+            await second.listen()
+            assert second.ended
+        assert sorted(link.peer.name for link in a.links) == ["x6", "x7"]
+
+
 async def test_past_the_bound_the_oldest_session_of_a_client_is_ended_and_nodes_come_last() -> None:
     async with Stage() as stage:
         a = await stage.floor("a", config=Config(session_limit=3))
@@ -281,12 +308,13 @@ async def test_all_that_was_taken_is_delivered_before_the_goodbye() -> None:
         assert b.got == c.got == [*range(500)]
 
 
-async def test_nobody_hears_a_goodbye_before_all_have_what_was_sent_to_them() -> None:
+@pytest.mark.parametrize("reset", [False, True])
+async def test_nobody_hears_a_goodbye_before_all_have_what_was_sent_to_them(reset: bool) -> None:
     async with Stage() as stage:
         a, b, c = await stage.floors("a", "b", "c")
         await a.open_to(b)
         put(await a.open_to(c), "held up")
-        stage.world.partition("a", "c")
+        stage.world.partition("a", "c", reset=reset)
         parting = asyncio.create_task(a.links.part_all(Reason.LEAVE, now() + 5))
         await asyncio.sleep(2)
         assert b.of("parted") == []
