@@ -43,6 +43,7 @@ class TcpStream:
         self._remote = remote
         self._accepted = accepted
         self._aborted = False
+        self._closed = False
 
     @classmethod
     async def dial(cls, address: str, port: int) -> "TcpStream":
@@ -101,6 +102,8 @@ class TcpStream:
     def abort(self) -> None:
         """Close without sending what is unsent."""
         self._aborted = True
+        if self._closed:
+            return  # asyncio's transport is gone, and fails when it is aborted after it had to flush
         if self._transport is not None:
             self._transport.abort()
         elif self._accepted is not None:
@@ -124,6 +127,7 @@ class TcpStream:
         except asyncio.CancelledError:
             self.abort()
             raise
+        self._closed = True
 
 
 class TcpListener:

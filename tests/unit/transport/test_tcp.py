@@ -332,3 +332,26 @@ async def test_a_read_that_is_cancelled_before_the_proof_loses_nothing() -> None
             await far.proven()
         await far.aclose()
     await listener.aclose()
+
+
+async def test_a_stream_that_was_closed_with_much_to_send_may_be_aborted() -> None:
+    taken: asyncio.Queue[Stream] = asyncio.Queue()
+    listener = await TcpNetwork().listen("127.0.0.1", 0, taken.put_nowait)
+    near = await TcpStream.dial("127.0.0.1", listener.port)
+    far = await taken.get()
+    await far.established()
+    await far.proven()
+    near.write(bytes(40 << 20))
+
+    async def read_all() -> int:
+        size = 0
+        while data := await far.read(1 << 16):
+            size += len(data)
+        return size
+
+    async with asyncio.timeout(DEADLINE):
+        size, _ = await asyncio.gather(read_all(), near.aclose())
+    assert size == 40 << 20
+    near.abort()
+    far.abort()
+    await listener.aclose()
