@@ -26,8 +26,19 @@ if TYPE_CHECKING:
     from clusterkit.core.hybrid_clock import HybridClock as HybridClock
     from clusterkit.core.identity import NodeId as NodeId
     from clusterkit.core.ketama import ketama_ring as ketama_ring
+    from clusterkit.core.liveness_timers import Timers as Timers
+    from clusterkit.core.members import Lagged as Lagged
+    from clusterkit.core.members import Member as Member
+    from clusterkit.core.members import MemberDown as MemberDown
+    from clusterkit.core.members import MemberJoined as MemberJoined
+    from clusterkit.core.members import MemberLeft as MemberLeft
+    from clusterkit.core.members import MemberRemoved as MemberRemoved
+    from clusterkit.core.members import MemberSuspect as MemberSuspect
+    from clusterkit.core.members import MemberUp as MemberUp
+    from clusterkit.core.members import MemberUpdated as MemberUpdated
+    from clusterkit.core.members import RingChanged as RingChanged
+    from clusterkit.core.members import State as State
     from clusterkit.core.ring_diff import RingDiff as RingDiff
-    from clusterkit.core.roster import Member as Member
     from clusterkit.core.tokens import TokenScheme as TokenScheme
     from clusterkit.core.vector_clock import Causality as Causality
     from clusterkit.core.vector_clock import VectorClock as VectorClock
@@ -53,6 +64,7 @@ if TYPE_CHECKING:
     from clusterkit.errors import NodeDown as NodeDown
     from clusterkit.errors import NoSuchMethod as NoSuchMethod
     from clusterkit.errors import NoSuchServer as NoSuchServer
+    from clusterkit.errors import NotConverged as NotConverged
     from clusterkit.errors import NotInRing as NotInRing
     from clusterkit.errors import OldIncarnation as OldIncarnation
     from clusterkit.errors import PeerFull as PeerFull
@@ -60,6 +72,7 @@ if TYPE_CHECKING:
     from clusterkit.errors import ProtocolError as ProtocolError
     from clusterkit.errors import RemoteError as RemoteError
     from clusterkit.errors import ServerDown as ServerDown
+    from clusterkit.errors import StateError as StateError
     from clusterkit.errors import UnknownNode as UnknownNode
     from clusterkit.errors import UnsupportedPayload as UnsupportedPayload
     from clusterkit.errors import UsageError as UsageError
@@ -74,6 +87,7 @@ if TYPE_CHECKING:
     from clusterkit.node import Node as Node
     from clusterkit.node import Replies as Replies
     from clusterkit.ring.gossip_ring import GossipRing as GossipRing
+    from clusterkit.ring.subscribers import EventStream as EventStream
     from clusterkit.services.client import Client as Client
     from clusterkit.transport.tls import TLS as TLS
 
@@ -94,7 +108,20 @@ _HOMES = {
         "VectorClock",
     ),
     "clusterkit.core.identity": ("NodeId",),
-    "clusterkit.core.roster": ("Member",),
+    "clusterkit.core.liveness_timers": ("Timers",),
+    "clusterkit.core.members": (
+        "Lagged",
+        "Member",
+        "MemberDown",
+        "MemberJoined",
+        "MemberLeft",
+        "MemberRemoved",
+        "MemberSuspect",
+        "MemberUp",
+        "MemberUpdated",
+        "RingChanged",
+        "State",
+    ),
     "clusterkit.errors": (
         "AddressError",
         "AlreadyInRing",
@@ -118,6 +145,7 @@ _HOMES = {
         "NoSuchMethod",
         "NoSuchServer",
         "NodeDown",
+        "NotConverged",
         "NotInRing",
         "OldIncarnation",
         "PeerFull",
@@ -125,6 +153,7 @@ _HOMES = {
         "ProtocolError",
         "RemoteError",
         "ServerDown",
+        "StateError",
         "UnknownNode",
         "UnsupportedPayload",
         "UsageError",
@@ -137,6 +166,7 @@ _HOMES = {
     "clusterkit.kernel.mailbox": ("From",),
     "clusterkit.node": ("Node", "Replies"),
     "clusterkit.ring.gossip_ring": ("GossipRing",),
+    "clusterkit.ring.subscribers": ("EventStream",),
     "clusterkit.services.client": ("Client",),
     "clusterkit.transport.tls": ("TLS",),
 }

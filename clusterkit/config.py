@@ -3,10 +3,11 @@
 Seconds and bytes throughout. Most programs never touch it; tests shorten timers.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from math import inf
 from typing import Self
 
+from clusterkit.core.liveness_timers import Timers
 from clusterkit.errors import ConfigError
 
 _ORDERED = (
@@ -78,7 +79,7 @@ class Config:
     """Cap of the later delays."""
 
     down_after: float = 3.0
-    """Seconds without a link after which a peer is down; a refused dial says so at once."""
+    """Seconds without a link after which a peer that the ring does not judge is down; a refused dial says so at once."""
 
     ping_after: float = 5.0
     """Seconds of silence, while an answer is due, after which a link sends PING."""
@@ -92,16 +93,29 @@ class Config:
     record_timeout: float = 30.0
     """Seconds in which a record that has begun must end."""
 
+    timers: Timers = field(default_factory=Timers)
+    """The durations of the failure detector; ``Timers.wan()`` for wide-area networks."""
+
+    auto_remove_after: float | None = None
+    """Seconds after which a member that is down is removed from the ring, by the side that has more than half
+    of all members; None: never by itself."""
+
     drain_timeout: float = 10.0
     """Seconds that a graceful stop gives to running handlers and unacknowledged messages."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            whole = field.type in (int, "int")
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if value is None and each.default is None:
+                continue
+            if each.name == "timers":
+                if not isinstance(value, Timers):
+                    raise ConfigError(f"timers is {value!r}: it must be Timers")
+                continue
+            whole = each.type in (int, "int")
             if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or not 0 < value < inf:
                 raise ConfigError(
-                    f"{field.name} is {value!r}: it must be a positive number{' without fraction' if whole else ''}"
+                    f"{each.name} is {value!r}: it must be a positive number{' without fraction' if whole else ''}"
                 )
         if not 1 << 16 <= self.message_limit <= 1 << 26:
             raise ConfigError(f"message_limit is {self.message_limit}: it must be 65,536 to 67,108,864 bytes")

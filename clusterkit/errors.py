@@ -9,6 +9,7 @@ user catches have plain names, and a second base where users expect it::
     ├─ ConfigError (ValueError)           you: an option that cannot be, a cookie too short
     │  └─ AddressError                    you: an address that cannot be read
     ├─ ListenError (OSError)              the machine: the port cannot be had
+    ├─ StateError                         the machine: the state directory cannot be used
     ├─ ProtocolError (ConnectionError)    the peer: bytes that break docs/wire.md
     │  └─ InvalidChecksum                 the peer, or somebody between: a MAC that does not match
     ├─ JoinError                          the ring did not take this node
@@ -37,8 +38,9 @@ user catches have plain names, and a second base where users expect it::
     │  ├─ MessageTooLarge (ValueError)    over the receiver's limit: never sent
     │  └─ UnsupportedPayload (TypeError)  a value that msgpack cannot carry; has .path
     ├─ RemoteError                        a handler raised a type that is unknown here
-    ├─ EmptyRing (LookupError)            a look-up in a hash ring without nodes
-    └─ UnknownNode (LookupError)          you: a hash ring has no node of that id
+    ├─ NotConverged (TimeoutError)        members still differ at the deadline
+    ├─ EmptyRing (LookupError)            a look-up in a hash ring without nodes, or without one that is alive
+    └─ UnknownNode (LookupError)          you: a hash ring has no node of that id, a ring no such member
 
 ``executed`` is ``"no"`` when it is proven that no handler ran (the message never
 left, or was refused before a handler started), else ``"maybe"``.
@@ -71,6 +73,10 @@ class AddressError(ConfigError):
 
 class ListenError(ClusterError, OSError):
     """The address could not be bound: in use, not of this machine, or not allowed."""
+
+
+class StateError(ClusterError):
+    """The state directory is in use, damaged, of another node, or cannot be written; nothing in it was replaced."""
 
 
 class ProtocolError(ClusterError, ConnectionError):
@@ -123,7 +129,7 @@ class NotInRing(JoinError):
 
 
 class NameConflict(JoinError):
-    """Another live node of the ring has this name."""
+    """Another live node of the ring has this name. Also the event that tells so (`GossipRing.on`)."""
 
 
 class VersionMismatch(JoinError):
@@ -238,9 +244,13 @@ class RemoteError(ClusterError):
         self.traceback_text = traceback_text
 
 
+class NotConverged(ClusterError, TimeoutError):
+    """Live members did not come to know the same in time; the message names them."""
+
+
 class EmptyRing(ClusterError, LookupError):
-    """A look-up in a hash ring that has no nodes."""
+    """A look-up in a hash ring that has no nodes, or of which no member is alive and ready, when that was asked for."""
 
 
 class UnknownNode(ClusterError, LookupError):
-    """The hash ring has no node of that id: nothing was changed."""
+    """The hash ring has no node of that id, the ring no member of that name: nothing was changed."""

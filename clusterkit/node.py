@@ -23,10 +23,13 @@ from clusterkit.errors import ConfigError, NoSuchServer, UsageError
 from clusterkit.kernel.address import Address
 from clusterkit.kernel.events import E
 from clusterkit.kernel.inbound import COMMAND_SERVER
-from clusterkit.kernel.kernel import Kernel, new_incarnation
+from clusterkit.kernel.kernel import Kernel
+from clusterkit.ring.discovery import read_environment
 from clusterkit.ring.gossip_ring import GossipRing
-from clusterkit.runtime import Tasks, now, wait_for_signal
+from clusterkit.ring.keeping import Keeping
+from clusterkit.runtime import Tasks, in_thread, now, wait_for_signal
 from clusterkit.services.command import CommandServer
+from clusterkit.storage.state_file import StateFile
 from clusterkit.transport.base import Network
 from clusterkit.transport.tcp import TcpNetwork
 from clusterkit.transport.tls import TLS
@@ -52,10 +55,11 @@ class Node:
     """One node: its address, its actors, its ring. Enter it with ``async with``.
 
     ``address`` is ``"name@host:port"``, what others dial; port 0 takes a free one
-    (`id` tells). ``listen`` is ``"host:port"`` when the socket is bound elsewhere (0.0.0.0, a
+    (`id` tells). Without it CLUSTERKIT_ADDRESS, _LISTEN and _STATE_DIR are read. ``listen`` is ``"host:port"`` when the socket is bound elsewhere (0.0.0.0, a
     container). ``cookie`` is the cluster's secret, at least 16 bytes, or up to four
     (the first is dialled with, any is accepted); without it CLUSTERKIT_COOKIE is read.
-    ``tls`` encrypts all connections, with certificates on both sides.
+    ``tls`` encrypts all connections, with certificates on both sides. ``state_dir`` is where the
+    node keeps what a later run of it needs: its incarnations and the ring (docs/membership.md).
 
     Leaving the block leaves the ring, lets running handlers end, stops the actors and
     closes; left with an exception it does so without waiting. A closed node stays closed.
@@ -63,21 +67,31 @@ class Node:
 
     def __init__(
         self,
-        address: str,
+        address: str | None = None,
         *,
         listen: str | None = None,
         cookie: str | bytes | Sequence[str | bytes] | None = None,
         tls: TLS | None = None,
         config: Config | None = None,
+        state_dir: str | os.PathLike[str] | None = None,
         network: Network | None = None,
     ) -> None:
         if tls is not None and network is not None:
             raise ConfigError("tls and network are both given: a network has its own way to TLS")
+        if address is None:
+            settings = read_environment(os.environ)
+            address = settings.address
+            listen = settings.listen if listen is None else listen
+            state_dir = settings.state_dir if state_dir is None else state_dir
+        if address is None:
+            raise ConfigError("no address: give Node('name@host:port') or set CLUSTERKIT_ADDRESS")
         self._given = NodeId.parse(address)
         self._listen = parse_host_port(listen) if listen is not None else (self._given.host, self._given.port)
         self._keys = prepare_cookies(_cookie(cookie))
         self._config = config or Config()
         self._network = network or TcpNetwork(tls)
+        self._state_dir = state_dir
+        self._keeping = Keeping(None)
         self._kernel: Kernel | None = None
         self._ring: GossipRing | None = None
         self._tasks = Tasks(f"node/{self._given.name}")
@@ -93,10 +107,10 @@ class Node:
     async def __aenter__(self) -> Self:
         if self._kernel is not None:
             raise UsageError(f"node {self._given.name} was started already: a Node has one life, make another")
-        me = self._given.with_incarnation(new_incarnation())
+        me = self._given.with_incarnation(await self._first_incarnation())
         kernel = Kernel(me, Party(me.name, me.incarnation), self._keys, self._network, self._config)
         self._kernel = kernel
-        self._ring = kernel.inbound.ring = GossipRing(kernel)
+        self._ring = GossipRing(kernel, self._keeping)
         try:
             await self._start_process(CommandServer(), COMMAND_SERVER)
             port = await kernel.links.listen(*self._listen)
@@ -105,17 +119,28 @@ class Node:
             raise
         if not me.port:
             kernel.set_port(port)
-            self._ring.renamed()
         return self
+
+    async def _first_incarnation(self) -> int:
+        """Draw this run's; with a state directory it is above all earlier ones, and on disk before anybody hears it."""
+        if (directory := self._state_dir) is not None:
+            name = self._given.name
+            self._keeping = Keeping(await in_thread(lambda: StateFile.open(directory, name)))
+        try:
+            return await self._keeping.draw()
+        except BaseException:
+            await self._keeping.aclose()
+            raise
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         await self.aclose(drain=kind is None)
 
-    async def aclose(self, *, drain: bool = True) -> None:
+    async def aclose(self, *, drain: bool = True, leave: bool = True) -> None:
         """Leave the ring, stop the actors, close. May be called twice.
 
-        With ``drain``, running handlers, mailboxes and unacknowledged messages get up to
-        `Config.drain_timeout` seconds together; without it half a second.
+        Without ``leave`` the node stays a member that is down, as for a restart: with a state
+        directory its next run finds the ring there. With ``drain``, running handlers, mailboxes and
+        unacknowledged messages get up to `Config.drain_timeout` seconds together; without it half a second.
         """
         kernel = self._open_kernel()
         if kernel.closed:
@@ -123,17 +148,19 @@ class Node:
         kernel.check_loop()
         if any(process.is_current for process in self._processes.values()):
             raise UsageError("an actor cannot close its own node: the node waits for its actors")
-        await self._shut(Reason.LEAVE if self.ring.id else Reason.STOP, self._config.drain_timeout if drain else 0.5)
+        reason = Reason.LEAVE if leave and self.ring.id else Reason.STOP
+        await self._shut(reason, self._config.drain_timeout if drain else 0.5)
 
     async def _shut(self, reason: Reason, budget: float) -> None:
         assert self._kernel is not None
         assert self._ring is not None
         deadline = now() + budget
         self._kernel.links.leaving = True
-        await self._ring.aclose()
         await self._stop_actors(deadline)
+        await self._ring.aclose(leave=reason is Reason.LEAVE, deadline=deadline)
         await self._kernel.aclose(reason, deadline)
         await self._tasks.aclose()
+        await self._keeping.aclose()
 
     async def _stop_actors(self, deadline: float) -> None:
         processes = list(reversed(self._processes.values()))

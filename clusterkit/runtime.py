@@ -44,6 +44,11 @@ class Environment(Protocol):
         """Run blocking work outside the loop."""
 
 
+def _host(where: tuple[Any, ...]) -> str:
+    """The host of a socket address; a link-local one of IPv6 is nothing without its scope."""
+    return f"{where[0]}%{where[3]}" if len(where) == 4 and where[3] else str(where[0])
+
+
 class _System:
     """The real world."""
 
@@ -61,7 +66,7 @@ class _System:
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except UnicodeError:
             raise OSError(f"{host!r} is no host name") from None
-        return list(dict.fromkeys((str(where[0]), int(where[1])) for *_, where in found))
+        return list(dict.fromkeys((_host(where), int(where[1])) for *_, where in found))
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.to_thread(work)

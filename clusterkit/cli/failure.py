@@ -16,6 +16,7 @@ from clusterkit.errors import (
     NameConflict,
     NodeDown,
     ProtocolError,
+    StateError,
     VersionMismatch,
     WrongNode,
     WrongRing,
@@ -117,6 +118,9 @@ def of_start(error: ClusterError) -> Failure:
         case NameConflict():
             hint = "every node of a ring has a name of its own: take another, or stop the node that has it"
             return Failure(Exit.REFUSED, "name-conflict", str(error), hint)
+        case StateError():
+            hint = "give each node a directory of its own; a damaged one is put away by hand, and the node joins through seeds"
+            return Failure(Exit.REFUSED, "state", str(error), hint)
         case ConfigError():
             return usage(str(error), "`clusterkit start --help` tells what it takes")
     return Failure(Exit.REFUSED, "refused", str(error))

@@ -202,10 +202,24 @@ def keygen(file: Path | None, *, force: bool) -> None:
 
 
 @cli.command()
-@click.argument("address", metavar="NAME@HOST:PORT")
-@click.option("--ring", required=True, metavar="ID", help="The ring to be in.")
-@click.option("--listen", metavar="HOST:PORT", help="Bind here, when it is not what others dial (0.0.0.0).")
-@click.option("--seed", "seeds", multiple=True, metavar="HOST:PORT", help="A member to join through; may be repeated.")
+@click.argument("address", metavar="NAME@HOST:PORT", envvar="CLUSTERKIT_ADDRESS")
+@click.option("--ring", required=True, envvar="CLUSTERKIT_RING", metavar="ID", help="The ring to be in.")
+@click.option(
+    "--listen",
+    envvar="CLUSTERKIT_LISTEN",
+    metavar="HOST:PORT",
+    help="Bind here, when it is not what others dial (0.0.0.0).",
+)
+@click.option(
+    "--seed",
+    "seeds",
+    multiple=True,
+    metavar="HOST:PORT",
+    help="A member to join through, or dns+tcp://NAME:PORT; may be repeated. Else CLUSTERKIT_SEEDS, with commas.",
+)
+@click.option(
+    "--state-dir", envvar="CLUSTERKIT_STATE_DIR", metavar="DIR", help="Keep what a later run of this node needs here."
+)
 @click.option(
     "--cookie-file",
     multiple=True,
@@ -230,8 +244,9 @@ def start(settings: Settings, /, cookie_file: tuple[str, ...], app: str | None, 
 
     NAME@HOST:PORT is what the other nodes dial; port 0 takes a free one.
     """
-    from clusterkit.cli.start import Plan, load_app, run_node  # noqa: PLC0415 - so that a command costs only what it needs
+    from clusterkit.cli.start import Plan, load_app, run_node, seeds_of  # noqa: PLC0415 - so that a command costs only what it needs
 
+    options["seeds"] = options["seeds"] or seeds_of(os.environ)
     cookies = find_cookies(cookie_file or settings.cookie_file, os.environ)
     tls = _find_tls(settings, **{name: options.pop(name) for name in ("tls_cert", "tls_key", "tls_ca")})
     load = load_app(app) if app else None

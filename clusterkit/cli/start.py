@@ -11,7 +11,7 @@ import inspect
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,16 +20,16 @@ from typing import Any
 from clusterkit.cli.cookie import Cookies
 from clusterkit.cli.failure import Exit, Failure, of_start, usage
 from clusterkit.core.identity import NodeId
-from clusterkit.core.roster import Member, State
+from clusterkit.core.members import Member, State
 from clusterkit.errors import ClusterError, JoinTimeout
 from clusterkit.node import Node
+from clusterkit.ring.discovery import read_environment
 from clusterkit.runtime import Tasks, now
 from clusterkit.transport.tls import TLS
 
 logger = logging.getLogger("clusterkit.cli")
 
 App = Callable[[Node], Awaitable[object]]
-_LOOK = 0.1  # seconds between two looks at the members
 _APP_GRACE = 2.0  # seconds that a cancelled app has to end
 
 
@@ -45,8 +45,17 @@ class Plan:
     app: App | None = None
     app_name: str = ""
     join_timeout: float = 10.0
+    state_dir: str | None = None
     tls: TLS | None = None
     debug: bool = False
+
+
+def seeds_of(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The seeds that the environment names; raises `Failure`."""
+    try:
+        return read_environment(environ).seeds
+    except ClusterError as error:
+        raise of_start(error) from None
 
 
 def run_node(plan: Plan) -> int:
@@ -125,7 +134,7 @@ async def _run_app(node: Node, plan: Plan) -> None:
 
 
 async def _host(plan: Plan, cookies: list[bytes]) -> None:
-    async with Node(plan.address, listen=plan.listen, cookie=cookies, tls=plan.tls) as node:
+    async with Node(plan.address, listen=plan.listen, cookie=cookies, tls=plan.tls, state_dir=plan.state_dir) as node:
         with _cookies_read_again(node, plan.cookies):
             say(f"{node.id.name} listens on {node.id.address}")
             which = await _until_signal(node, plan)
@@ -227,8 +236,7 @@ def _tell_joined(node: Node, plan: Plan) -> None:
 async def _tell_members(node: Node) -> None:
     """Tell who comes, goes, falls and returns, for as long as the node lives."""
     known = {member.node.name: member for member in node.ring.members}
-    while True:
-        await asyncio.sleep(_LOOK)
+    async for _ in node.ring.events():
         seen = {member.node.name: member for member in node.ring.members}
         for name in known.keys() | seen.keys():
             if name != node.id.name and (news := _news(known.get(name), seen.get(name))):

@@ -7,8 +7,8 @@ and time into PING or a cut (`tick`). It does no I/O.
 Rules (docs/wire.md, "Sessions" and "State machines"): a RESUME each way opens it,
 the initiator's first; nothing but RESUME is written before; its records begin small
 and grow, so that a peer behind a line that breaks early gets on all the same; an acknowledgement
-rides on a record that goes out anyway, and goes alone after 20 ms, 64 KiB or 1,024
-messages; an idle channel is silent; one that awaits an answer and reads nothing
+rides on a record that goes out anyway, and goes alone after 20 ms (1 s for ring messages
+that came alone), 64 KiB or 1,024 messages; an idle channel is silent; one that awaits an answer and reads nothing
 for 5 s sends PING, and is cut at 15 s.
 """
 
@@ -20,6 +20,7 @@ from typing import Any
 
 import msgpack
 
+from clusterkit.core.messages import Op
 from clusterkit.core.proof import RecordKeys
 from clusterkit.core.record import Kind, RecordReader, RecordWriter, part
 from clusterkit.core.session import Outgoing, Resume, Session, StaleSession
@@ -29,6 +30,7 @@ FLUSH_SIZE = 64 << 10
 FIRST_FLUSH = 1 << 10  # of a new connection: should none live long, each still carries something whole
 OVERHEAD = 128  # what a record holds beside one message, at the most
 _MOST_ELEMENTS = 65_535
+_RING = [int(Op.RING)]  # how a ring message begins
 _ACK_MESSAGES = 1_024
 _ACK_SIZE = 64 << 10
 _MOST_PONGS = 64  # PINGs left unanswered beyond it: who sends so many does not wait for each
@@ -42,6 +44,7 @@ class Reason(IntEnum):
     STOP = 1
     LEAVE = 2
     AGAIN = 3
+    DROP = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,7 @@ class Health:
     """The timers of a channel, in seconds."""
 
     ack_delay: float = 0.02
+    ring_ack_delay: float = 1.0  # for a ring message that came alone: a probe is answered anyway
     ping_after: float = 5.0
     cut_after: float = 15.0
     record_within: float = 30.0
@@ -129,6 +133,8 @@ class Channel:
         self._unreported_size = 0
         self._ack_at: float | None = None
         self._read_at = 0.0
+        self.heard_at = 0.0
+        """When a record with a good tag last came; 0 when none has."""
         self._watch_from: float | None = None  # since when something is awaited
         self._record_from: float | None = None
         self._ping_sent = False
@@ -170,6 +176,7 @@ class Channel:
         self._read_at = now
         self._ping_sent = False
         for parts in self._reader.feed(data):
+            self.heard_at = now
             self._record_from = None
             for kind, body in parts:
                 if kind == Kind.DATA:
@@ -188,8 +195,9 @@ class Channel:
         self._session.received += len(messages)
         self._unreported += len(messages)
         self._unreported_size += len(body)
-        if self._ack_at is None:
-            self._ack_at = now + self._health.ack_delay
+        alone = len(messages) == 1 and type(messages[0]) is list and messages[0][:1] == _RING
+        due = now + (self._health.ring_ack_delay if alone else self._health.ack_delay)
+        self._ack_at = due if self._ack_at is None else min(due, self._ack_at)
         return Deliver(messages)
 
     def _other(self, kind: int, body: bytes) -> Iterator[Effect]:
@@ -284,6 +292,11 @@ class Channel:
     def inside_record(self) -> bool:
         """Whether the peer has begun a record and not ended it."""
         return self._record_from is not None
+
+    @property
+    def held(self) -> int:
+        """How many messages the peer has not acknowledged, or not got; what keeps the ring does not count."""
+        return len(self._session) if self.opened else 0
 
     @property
     def unacked(self) -> int:

@@ -49,6 +49,15 @@ def draw_incarnation(wall_ms: int, chance: int, after: int = 0) -> int:
     return (high << _CHANCE_BITS) | (chance & ((1 << _CHANCE_BITS) - 1))
 
 
+def is_same_start(one: int, other: int) -> bool:
+    """Whether two incarnations differ in chance alone; those of two runs of one name differ in time.
+
+    >>> is_same_start((5 << 22) | 7, (5 << 22) | 8), is_same_start(5 << 22, 6 << 22)
+    (True, False)
+    """
+    return one >> _CHANCE_BITS == other >> _CHANCE_BITS
+
+
 def parse_host_port(text: str, *, whole: str | None = None) -> tuple[str, int]:
     """Read ``host:port``, with an IPv6 host in brackets.
 

@@ -4,7 +4,8 @@ The machine of one peer. While the peer is *wanted* and no link to it is open, i
 is dialled, with back-off between the tries, for ever. It is *down* when a dial was
 refused, when none was answered for ``patience`` seconds, or when its link was cut
 because it gave no sign; another break whose redial succeeds is never down. Down is
-said once and unsaid by `Opened`.
+said once and unsaid by `Opened`. A link that stood for a second is dialled again at once
+when it is lost; one that did not waits its turn, or it would be made and lost in a loop.
 
 Who uses it carries out the effects and steps it with `Tick` at ``next_deadline``.
 """
@@ -59,11 +60,16 @@ class Parted:
 
 
 @dataclass(frozen=True, slots=True)
+class Hurry:
+    """The peer may be back: dial it now, if a dial is due later."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """A deadline may have passed."""
 
 
-Event = Wanted | Unwanted | DialFailed | Opened | Lost | Parted | Tick
+Event = Wanted | Unwanted | DialFailed | Opened | Lost | Parted | Hurry | Tick
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,9 @@ class CallDown:
 
 
 Effect = Dial | CallDown
+
+
+_STOOD = 1.0  # seconds
 
 
 class _State(Enum):
@@ -110,6 +119,7 @@ class Reach:
         self._state = _State.IDLE
         self._since: float | None = None  # since when there is no link though one is wanted
         self._dial_at: float | None = None
+        self._opened_at = 0.0
 
     @property
     def open(self) -> bool:
@@ -141,8 +151,11 @@ class Reach:
                 self.wanted = False
             case Unwanted():
                 self._rest()
+            case Hurry() if self._state is _State.WAITING:
+                self._dial_at = now
             case Opened():
                 self._state, self._since, self._dial_at, self.down, self.why = _State.OPEN, None, None, False, ""
+                self._opened_at = now
                 self._backoff.reset()
             case Lost():
                 return self._lost(event, now)
@@ -167,7 +180,8 @@ class Reach:
         if not self.wanted:
             self._rest()
             return self._call_down(event.why)
-        delay = 0.0 if event.again else self._backoff.next()
+        stood = now - self._opened_at >= _STOOD
+        delay = 0.0 if event.again or stood else self._backoff.next()
         self._state, self._since, self._dial_at = _State.WAITING, now, now + delay
         return self._call_down(event.why) if event.silent else []
 

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgpack
 
 from clusterkit.core.channel import Reason
+from clusterkit.core.identity import NodeId
 from clusterkit.core.messages import Code, check
 from clusterkit.core.payload import PayloadError, decode
 from clusterkit.core.proof import Role
 from clusterkit.core.session import Fate, Lane, Outgoing
-from clusterkit.errors import CallError, Executed, JoinError
+from clusterkit.errors import CallError, ClusterError, Executed, JoinError
 from clusterkit.kernel.calls import Call
 from clusterkit.kernel.events import LinkDown, LinkUp
 from clusterkit.kernel.faults import unpack_exception
@@ -38,8 +39,11 @@ class RingDoor(Protocol):
     def ring_message(self, link: Link, payload: bytes) -> None:
         """Membership news came; a payload that is none raises `ProtocolError`."""
 
-    def link_down(self, link: Link, why: str) -> None:
-        """A node cannot be reached."""
+    def link_lost(self, link: Link) -> None:
+        """A link to a node ended."""
+
+    def unreached(self, dialled: NodeId, error: OSError | ClusterError) -> None:
+        """A member was dialled in vain."""
 
     def link_parted(self, link: Link, reason: Reason) -> None:
         """A node said goodbye."""
@@ -163,6 +167,8 @@ class Inbound:
     def closed(self, link: Link, why: str, lost: int) -> None:
         """Tell: a link ended, or its session did."""
         self._kernel.events.tell(LinkDown(link.peer, why, lost))
+        if self.ring is not None and link.role is Role.NODE and not link.open:
+            self.ring.link_lost(link)
 
     def session_ended(self, link: Link, written: list[Outgoing], queued: list[Outgoing], why: str) -> None:
         """End the calls of the session, and report what nobody waits for."""
@@ -187,13 +193,16 @@ class Inbound:
         """End the calls that wait for a peer that is down."""
         for call in list(link.waiting.values()):
             call.lose(why, never_sent=call.withdraw())
-        if self.ring is not None and link.role is Role.NODE:
-            self.ring.link_down(link, why)
 
     def parted(self, link: Link, reason: Reason) -> None:
         """Pass on: a node said goodbye."""
         if self.ring is not None and link.role is Role.NODE:
             self.ring.link_parted(link, reason)
+
+    def unreached(self, link: Link, dialled: NodeId, error: OSError | ClusterError) -> None:  # noqa: ARG002
+        """Pass on: a member was dialled in vain."""
+        if self.ring is not None:
+            self.ring.unreached(dialled, error)
 
     def refused(self, link: Link, error: JoinError) -> None:
         """Pass on: a node will not have us."""

@@ -330,10 +330,10 @@ class Kernel:
         """Take the port that was bound where 0 was asked for."""
         self.id = replace(self.id, port=port)
 
-    async def renew(self, after: int = 0) -> None:
-        """Become another incarnation, greater than ``after``: all links and sessions end first, actors live on."""
-        await self.links.part_all(Reason.LEAVE, self.loop.time() + _RENEW_TIMEOUT)
-        self.id = self.id.with_incarnation(new_incarnation(max(after, self.id.incarnation)))
+    async def renew(self, incarnation: int) -> None:
+        """Become another incarnation: all links and sessions end first, actors live on."""
+        await self.links.part_all(Reason.DROP, self.loop.time() + _RENEW_TIMEOUT)
+        self.id = self.id.with_incarnation(incarnation)
         self.links.me = replace(self.links.me, boot=self.id.incarnation)
 
     async def aclose(self, reason: Reason, deadline: float) -> None:

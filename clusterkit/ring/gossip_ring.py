@@ -1,288 +1,551 @@
-"""`GossipRing`: the ring of members, as users call it from code.
+"""`GossipRing`: the ring of members, as users call it from code; ``node.ring`` is one.
 
-``node.ring`` is one. It drives `clusterkit.core.roster` and carries out what that
-says: whom to meet, what to tell, whom to forget.
+The ways in and out of a ring, changes to it, look-ups, events. What is decided about
+members is decided in `clusterkit.core.membership`; docs/membership.md has the guarantees.
 """
 
 import asyncio
 import logging
-from collections.abc import Iterable
+import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from typing import TypeVar
 
-from clusterkit.core import roster
-from clusterkit.core.backoff import Backoff
 from clusterkit.core.channel import Reason
-from clusterkit.core.identity import NodeId, check_name, parse_host_port
-from clusterkit.core.roster import Member, Roster
+from clusterkit.core.identity import NodeId, check_name
+from clusterkit.core.members import (
+    Member,
+    MemberJoined,
+    MemberLeft,
+    MemberRemoved,
+    MemberUpdated,
+    RingChanged,
+    State,
+)
+from clusterkit.core.membership import Membership
+from clusterkit.core.membership_events import (
+    Accepted,
+    Begun,
+    Compare,
+    Effect,
+    Insert,
+    Invited,
+    Leave,
+    LeaveKnown,
+    Notify,
+    Ready,
+    Remove,
+    Renew,
+    Reweigh,
+    Stopped,
+)
+from clusterkit.core.ring_entries import checked_weight
+from clusterkit.core.ring_frames import Full, Verdict
+from clusterkit.core.tokens import Key
 from clusterkit.errors import (
     AlreadyInRing,
-    AuthFailed,
-    ClusterError,
     ConfigError,
-    DialledSelf,
-    JoinError,
     JoinTimeout,
     NameConflict,
-    NotInRing,
-    OldIncarnation,
-    ProtocolError,
+    NotConverged,
+    UnknownNode,
     UsageError,
-    WrongNode,
 )
+from clusterkit.kernel.events import LinkDown, LinkUp
 from clusterkit.kernel.kernel import Kernel
-from clusterkit.runtime import Tasks, now, rng, until
-from clusterkit.transport.link import Link
+from clusterkit.ring.discovery import Seeds, check_seeds, parse_seed, read_environment
+from clusterkit.ring.driver import Driver
+from clusterkit.ring.health import Check, watch_health
+from clusterkit.ring.keeping import Keeping
+from clusterkit.ring.key_ring import KeyRing
+from clusterkit.ring.seeker import Seeker
+from clusterkit.ring.subscribers import EventStream, RingEvent, Subscribers
+from clusterkit.runtime import Tasks, now, rng, until, wall_time
 
 logger = logging.getLogger("clusterkit.ring")
 
-_MISTRUSTED = 3  # closes after our proof, and no other answer, until a seed's cookie is taken to be another
+E = TypeVar("E")
+Which = NodeId | str
+_MESH = 256  # members that a full mesh is made for
+_LEAVE = 2.0  # seconds that all members have to know that this node leaves
+_MOVING = (MemberJoined, MemberLeft, MemberRemoved, MemberUpdated)
+_LOOK_AGAIN = 0.2  # seconds until members that differ are asked again
 
 
 class GossipRing:
     """The members of the ring that this node is in, and the ways in and out."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, keeping: Keeping) -> None:
         self._kernel = kernel
+        self._keeping = keeping
         self._tasks = Tasks(f"ring/{kernel.id.name}")
-        self._roster = Roster(kernel.id)
-        self._dialling: dict[str, None] = {}  # seeds that are still tried
-        self._failures: dict[str, JoinError] = {}
-        self._fatal: JoinError | None = None
-        self._accepted = asyncio.Event()
-        self._news = asyncio.Event()
-        self._was_in_ring = False
+        self._subscribers = Subscribers()
+        self._keys = KeyRing(self._member)
+        self._keys.follow(kernel.id.name)  # outside a ring it owns all keys
+        self._moving = False  # it may have changed in this turn
+        self._driver: Driver | None = None
+        self._seeker = Seeker(kernel, self._outbid)
+        self._joined_before = False
+        self._ready = True
+        self._accepted: dict[str, None] = {}
+        self._left = asyncio.Event()
+        self._changing = asyncio.Lock()  # one incarnation is taken at a time
+        kernel.events.on(LinkUp, self._subscribers.tell)
+        kernel.events.on(LinkDown, self._subscribers.tell)
 
     # -- what is known
 
     @property
     def id(self) -> str:
         """The ring's id; empty outside a ring."""
-        return self._kernel.links.me.ring
-
-    @property
-    def nodes(self) -> list[NodeId]:
-        """All members by name, this node and those that are down included."""
-        return self._roster.nodes
+        return self._kernel.links.me.ring if self._running() is not None else ""
 
     @property
     def members(self) -> list[Member]:
-        """All members by name, each with what is believed of it."""
-        return self._roster.members
+        """All members by name, this node and those that are down included, with what is believed of each."""
+        running = self._running()
+        return list(running.members.values()) if running is not None else [Member(self._kernel.id)]
 
-    def get(self, name: str) -> NodeId | None:
+    @property
+    def nodes(self) -> list[NodeId]:
+        """All members' ids by name."""
+        return [member.node for member in self.members]
+
+    def get(self, node: Which) -> NodeId | None:
         """The member of that name, or None."""
-        member = self._roster.get(name)
+        member = self._member(_name_of(node))
         return member.node if member else None
 
+    def has(self, node: Which) -> bool:
+        """Whether a node is in the ring, down or not."""
+        return self._member(_name_of(node)) is not None
+
     def __contains__(self, node: object) -> bool:
-        name = node.name if isinstance(node, NodeId) else node
-        return isinstance(name, str) and self._roster.get(name.partition("@")[0]) is not None
+        return isinstance(node, NodeId | str) and self.has(node)
 
     def __len__(self) -> int:
-        return len(self._roster.members)
+        return len(self.members)
+
+    def weight(self, node: Which) -> int:
+        """The weight of a member; raises `UnknownNode`."""
+        return self._known(node).weight
+
+    @property
+    def weights(self) -> dict[str, int]:
+        """The weights of all members by name."""
+        return {member.name: member.weight for member in self.members}
+
+    def quorum(self, least: int | None = None) -> bool:
+        """Whether at least ``least`` members, or else more than half of all, are alive as seen from here.
+
+        Members that are down count to "all" until they are removed. Nothing is asked: it is
+        what this node believes now, and two sides of a partition may each believe it for the
+        seconds of detection.
+        """
+        members = self.members
+        alive = sum(member.state in (State.ALIVE, State.SUSPECT) for member in members)
+        return alive >= least if least is not None else 2 * alive > len(members)
+
+    def _running(self) -> Membership | None:
+        """The machine of the ring that this node is in, or None."""
+        driver = self._driver
+        return None if driver is None or driver.membership.stopped is not None else driver.membership
+
+    def _member(self, name: str) -> Member | None:
+        running = self._running()
+        if running is not None:
+            return running.members.get(name)
+        return Member(self._kernel.id) if name == self._kernel.id.name else None
+
+    def _known(self, node: Which) -> Member:
+        if (member := self._member(_name_of(node))) is None:
+            raise UnknownNode(f"no member is named {_name_of(node)!r}")
+        return member
+
+    # -- who owns a key
+
+    def find(self, key: Key, *, alive: bool = False) -> NodeId:
+        """The member that owns a key; with ``alive`` the first in order that is up and ready.
+
+        Raises `EmptyRing` when ``alive`` and none is.
+        """
+        return self._keys.find(key, alive=alive)
+
+    def range(self, key: Key, n: int = 3, *, alive: bool = False) -> tuple[NodeId, ...]:
+        """The first ``n`` members in the preference order of a key; fewer when there are fewer."""
+        return self._keys.range(key, n, alive=alive)
+
+    def next(self, node: Which, n: int = 2) -> tuple[NodeId, ...]:
+        """The members that follow one on the ring; raises `UnknownNode`."""
+        return self._keys.hashes.next(_name_of(node), n)
+
+    def prev(self, node: Which, n: int = 2) -> tuple[NodeId, ...]:
+        """The members that precede one on the ring; raises `UnknownNode`."""
+        return self._keys.hashes.prev(_name_of(node), n)
+
+    # -- events
+
+    def on(self, kind: type[E], told: Callable[[E], object]) -> Callable[[], None]:
+        """Call ``told`` with every event of a type, at once and in order; returns what ends it.
+
+        The types: `MemberJoined`, `MemberUp`, `MemberSuspect`, `MemberDown`, `MemberLeft`, `MemberRemoved`,
+        `MemberUpdated`, `RingChanged`, `LinkUp`, `LinkDown`, and `NameConflict`, the error itself.
+        """
+        if kind is RingChanged:
+            self._note_owners()
+        return self._subscribers.on(kind, told)
+
+    def events(self, *, most: int = 1_000) -> EventStream[RingEvent]:
+        """All events from now on, for ``async for``; who lets more than ``most`` wait gets a `Lagged`."""
+        self._note_owners()
+        return self._subscribers.stream(most)
+
+    def _notify(self, event: Notify) -> None:
+        told = event.event
+        name = told.member.name
+        if isinstance(told, MemberJoined) and len(self) == _MESH + 1:
+            logger.warning("ring %s has over %d members: more than a full mesh is made for", self.id, _MESH)
+        if isinstance(told, _MOVING) and not self._moving and self._subscribers.wants(RingChanged):
+            self._moving = True
+            self._kernel.loop.call_soon(self._tell_what_moved)
+        self._keys.follow(name)
+        self._subscribers.tell(told)
+
+    def _tell_what_moved(self) -> None:
+        """Tell once of all that changed in this turn."""
+        self._moving = False
+        if moved := self._keys.moved():
+            self._subscribers.tell(RingChanged(moved))
+
+    def _note_owners(self) -> None:
+        """Begin to compare, with what is now, when the first one listens."""
+        if not self._subscribers.wants(RingChanged):
+            self._keys.note()
 
     # -- in
 
-    async def join(self, ring_id: str, seeds: Iterable[str] = (), timeout: float = 10.0) -> None:
+    async def join(self, ring_id: str | None = None, seeds: Seeds = (), timeout: float = 10.0) -> None:
         """Enter a ring through any of its members.
 
-        ``seeds`` are ``host:port`` or ``name@host:port``. Returns when one of them took
-        this node in; without seeds at once, as a ring of one that accepts others.
+        ``seeds`` are ``host:port``, ``name@host:port`` or ``dns+tcp://host:port`` (all addresses of the
+        name), or a callable that returns them. Without ``ring_id`` CLUSTERKIT_RING and CLUSTERKIT_SEEDS
+        say both. Returns when a member took this node in; without seeds at once, as a ring of one,
+        or of the members that the state directory knows.
 
         Raises `JoinTimeout` when none did in ``timeout`` seconds (the node is a ring
         of one, dials on, and may be told to join again); `NameConflict` at once;
         `WrongRing`, `VersionMismatch` or `AuthFailed` when every seed refused for
         good, and then the node is in no ring; `AlreadyInRing`, `ConfigError`.
         """
-        addresses = self._check_join(ring_id, seeds, timeout)
+        if ring_id is None:
+            settings = read_environment(os.environ)
+            ring_id, seeds = settings.ring, seeds or settings.seeds
+        if ring_id is None:
+            raise ConfigError("no ring id: give join('my-ring') or set CLUSTERKIT_RING")
+        seeds = self._check_join(ring_id, seeds, timeout)
         if self.id != ring_id:
-            await self._enter(ring_id)
-        for seed, (name, host, port) in addresses.items():
-            if seed not in self._dialling:
-                self._dialling[seed] = None
-                self._tasks.spawn(self._dial_seed(seed, name, host, port), f"seed {seed}")
-        if self._dialling:
-            await self._joined(timeout)
+            async with self._changing:
+                await self._enter(ring_id, has_seeds=bool(seeds))
+        if seeds:
+            self._seeker.add(seeds, lambda: self.nodes)
+        if self._seeker.searching:
+            await self._joined(ring_id, timeout)
 
-    def _check_join(self, ring_id: str, seeds: Iterable[str], timeout: float) -> dict[str, tuple[str | None, str, int]]:
+    def _check_join(self, ring_id: str, seeds: Seeds, timeout: float) -> Seeds:
         if self._kernel.closed:
             raise UsageError(f"node {self._kernel.id.name} is closed")
         self._kernel.check_loop()
         check_name(ring_id, "ring id")
-        if isinstance(seeds, str):
-            raise ConfigError(f"seeds is a sequence of addresses, not one str: [{seeds!r}]")
+        seeds = check_seeds(seeds)
         if not timeout > 0:
             raise ConfigError(f"timeout is {timeout!r}: it must be a positive number of seconds")
-        if self.id and (self.id != ring_id or self._accepted.is_set() or not self._dialling):
+        if self.id and (self.id != ring_id or self._seeker.accepted.is_set() or not self._seeker.searching):
             raise AlreadyInRing(f"node {self._kernel.id.name} is in ring {self.id!r}: `await node.ring.leave()` first")
-        return {seed: _parse_seed(seed) for seed in seeds if not self._is_me(seed)}
+        if not self.id:
+            self._keeping.check(ring_id)
+        return seeds
 
-    def _is_me(self, seed: str) -> bool:
-        name, host, port = _parse_seed(seed)
-        me = self._kernel.id
-        return (host, port) == (me.host, me.port) and name in (None, me.name)
-
-    async def _enter(self, ring_id: str) -> None:
-        if self._was_in_ring:
-            await self._kernel.renew()
-        self._was_in_ring = True
-        self._accepted.clear()
-        self._fatal = None
-        self._failures.clear()
-        self._roster = Roster(self._kernel.id)
+    async def _enter(self, ring_id: str, *, has_seeds: bool) -> None:
+        await self._seek_no_more()
+        saved = self._keeping.load() if not self._joined_before else None
+        await self._quit(save=False)
+        if self._joined_before:
+            await self._renew(0)
+        self._joined_before = True
         self._set_ring(ring_id)
+        self._begin(saved, seeds=has_seeds or (saved is not None and len(saved.entries) > 1))
+
+    def _begin(self, saved: Full | None, *, seeds: bool) -> None:
+        config = self._kernel.config
+        membership = Membership(
+            self._kernel.id,
+            rng(f"ring:{self._kernel.id.name}"),
+            wall_time,
+            timers=config.timers,
+            auto_remove_after=config.auto_remove_after,
+        )
+        self._accepted.clear()
+        self._left.clear()
+        self._driver = self._kernel.inbound.ring = Driver(self._kernel, membership, self._keeping, self._follow)
+        self._driver.step(Begun(saved, seeds))
+        self._driver.step(Ready(self._ready))
 
     def _set_ring(self, ring_id: str) -> None:
         self._kernel.links.me = replace(self._kernel.links.me, ring=ring_id)
 
-    async def _joined(self, timeout: float) -> None:
-        deadline, ring_id = now() + timeout, self.id
-        while not self._accepted.is_set():
-            if self.id != ring_id:
-                raise UsageError(f"node {self._kernel.id.name} left ring {ring_id!r} while it was joining")
-            if self._fatal is not None or not self._dialling:
-                error = self._fatal or next(iter(self._failures.values()), None)
-                await self._drop_out()
-                if error is not None:
-                    raise error
+    async def _renew(self, after: int) -> None:
+        await self._kernel.renew(await self._keeping.draw(max(after, self._kernel.id.incarnation)))
+
+    async def _outbid(self, known: int) -> None:
+        """Begin again above ``known``, a later incarnation of this name, before anybody took this one in."""
+        async with self._changing:
+            running = self._running()
+            if running is None or running.settled or known < self._kernel.id.incarnation:
                 return
-            self._news.clear()
+            others = [member for member in running.members.values() if member.name != self._kernel.id.name]
+            inserted = [member for member in others if not member.node.incarnation]
+            await self._quit(save=False)
+            await self._renew(known)
+            self._begin(None, seeds=True)
+            if met := [member.node.address for member in others if member.node.incarnation]:  # from the state file
+                self._seeker.add(met, lambda: self.nodes)
+            assert self._driver is not None
+            for member in inserted:  # what the user did meanwhile
+                self._driver.step(Insert(member.node, member.weight))
+
+    async def _joined(self, ring_id: str, timeout: float) -> None:
+        deadline, seeker = now() + timeout, self._seeker
+        while not seeker.accepted.is_set():
+            if seeker.fatal is not None:
+                await self._refused(seeker)
+                return
+            if self._kernel.links.me.ring != ring_id or self._seeker is not seeker:
+                raise UsageError(f"node {self._kernel.id.name} left ring {ring_id!r} while it was joining")
+            if not seeker.searching:
+                await self._refused(seeker)
+                return
+            seeker.news.clear()
             try:
-                async with asyncio.timeout_at(deadline):
-                    await self._news.wait()
+                await until(deadline, seeker.news.wait())
             except TimeoutError:
-                tried = "; ".join(f"{seed}: {why}" for seed, why in self._failures.items()) or "no answer"
+                me = self._kernel.id.name
                 raise JoinTimeout(
-                    f"no seed took {self._kernel.id.name} into ring {self.id!r} within {timeout:g} s ({tried}); dialling goes on"
+                    f"no seed took {me} into ring {ring_id!r} within {timeout:g} s ({seeker.tried}); dialling goes on"
                 ) from None
 
-    async def _drop_out(self) -> None:
+    async def _refused(self, seeker: Seeker) -> None:
         """Nobody will have us: be in no ring, unless no seed was another node at all."""
-        if self._fatal is None and not self._failures:
-            return  # all seeds were this node itself: a ring of one
-        await self._tasks.aclose()
-        self._dialling.clear()
-        self._set_ring("")
-
-    async def _dial_seed(self, seed: str, name: str | None, host: str, port: int) -> None:
-        config = self._kernel.config
-        backoff = Backoff(config.redial_first, config.redial_most, rng(f"seed:{seed}"))
-        mistrusted = 0
-        try:
-            while not self._accepted.is_set() and self._fatal is None:
-                try:
-                    await self._kernel.links.dial_seed(host, port, name)
-                    mistrusted = -_MISTRUSTED  # it has taken our cookie
-                except DialledSelf as error:
-                    if name is not None:
-                        self._failures[seed] = WrongNode(f"dialled {name!r}, and {error}")
-                    return
-                except (OSError, ClusterError) as error:
-                    mistrusted += type(error) is AuthFailed
-                    guessing = type(error) is AuthFailed and mistrusted < _MISTRUSTED
-                    if not guessing and await self._seed_failed(seed, error):
-                        return
-                with suppress(TimeoutError):
-                    await until(now() + config.redial_first + backoff.next(), self._accepted.wait())
-        finally:
-            self._dialling.pop(seed, None)
-            self._news.set()
-
-    async def _seed_failed(self, seed: str, error: OSError | ClusterError) -> bool:
-        """Take note of a failure; True when this seed is not to be tried again."""
-        if isinstance(error, OldIncarnation) and error.known:
-            await self._kernel.renew(error.known)
-            self._roster = Roster(self._kernel.id)
-            return False
-        if isinstance(error, NameConflict):
-            self._fatal = error
-        if not isinstance(error, JoinError):
-            error = NotInRing(str(error) or type(error).__name__)
-        self._failures[seed] = error
-        return not error.retryable
+        if (error := seeker.refusal) is None:
+            return
+        async with self._changing:
+            await self._seek_no_more()
+            await self._quit(save=False)
+            self._set_ring("")
+        raise error
 
     # -- out
 
-    async def leave(self, timeout: float = 2.0) -> None:
-        """Leave the ring: send what is queued, say goodbye to every member. Does nothing outside a ring.
+    async def leave(self, timeout: float = _LEAVE) -> None:
+        """Leave the ring: tell every live member, send what is queued, say goodbye. Does nothing outside a ring.
 
-        Takes at most ``timeout`` seconds and a second for the goodbye. `join` may follow.
+        Takes at most ``timeout`` seconds until they know, as long again for what is queued, and a
+        second for the goodbye. `join` may follow.
         """
-        if not self.id:
-            return
         self._kernel.check_loop()
-        self._set_ring("")
-        await self._tasks.aclose()
-        self._dialling.clear()
-        self._news.set()
-        await self._kernel.links.part_all(Reason.LEAVE, now() + timeout)
-        self._accepted.clear()
-        self._roster = Roster(self._kernel.id)
+        async with self._changing:
+            if self._driver is None:
+                return
+            await self._seek_no_more()
+            await self._say_leave(now() + timeout)
+            self._set_ring("")
+            await self._kernel.links.part_all(Reason.LEAVE, now() + timeout)
+            await self._quit(save=False)
+            await self._keeping.clear()
 
-    async def aclose(self) -> None:
-        """End the ring's tasks and take no more news: a node that is closing meets nobody."""
+    async def _seek_no_more(self) -> None:
+        """End the search for seeds, and whoever waits for it."""
+        seeker, self._seeker = self._seeker, Seeker(self._kernel, self._outbid)
+        await seeker.aclose()
+        seeker.news.set()
+
+    async def _say_leave(self, deadline: float) -> None:
+        if self._running() is not None and self._driver is not None:
+            self._driver.step(Leave())
+            with suppress(TimeoutError):
+                await until(deadline, self._left.wait())
+
+    async def _quit(self, *, save: bool) -> None:
+        driver, self._driver = self._driver, None
         self._kernel.inbound.ring = None
-        await self._tasks.aclose()
+        if driver is not None:
+            for name in list(driver.membership.members):
+                self._keys.follow(name)
+            await driver.aclose(save=save)
 
-    def renamed(self) -> None:
-        """Take note of this node's id: its port is known now."""
-        self._roster = Roster(self._kernel.id)
+    async def aclose(self, *, leave: bool, deadline: float) -> None:
+        """Leave, or only stop; end the ring's tasks. A node that is closing meets nobody."""
+        async with self._changing:
+            await self._seek_no_more()
+            if leave:
+                await self._say_leave(min(deadline, now() + _LEAVE))
+            await self._quit(save=not leave)
+            await self._tasks.aclose()
+            if leave:
+                await self._keeping.clear()
+        self._subscribers.close()
 
-    # -- from the kernel
+    # -- changes
 
-    def link_opened(self, link: Link) -> None:
-        """Introduce ourselves."""
-        if self.id:
-            self._step(roster.LinkOpened(link.peer.name))
+    async def meet(self, node: Which, timeout: float = 10.0) -> None:
+        """Meet the node at an address (``host:port`` or ``name@host:port``), and merge its ring with this one.
 
-    def ring_message(self, link: Link, payload: bytes) -> None:
-        """Take membership news."""
-        try:
-            message = roster.unpack(payload)
-        except ProtocolError as error:  # a payload fails alone: its envelope was good
-            self._kernel.dead(self._kernel.id, "ring", f"{error}, from {link.peer.name}", "no")
+        Both are in rings of one id. Raises what refused it (`WrongRing`, `NotInRing`, ...),
+        `JoinTimeout`, or the `OSError` of the dial.
+        """
+        driver = self._in_ring()
+        seed = parse_seed(str(node))
+        deadline = now() + timeout
+        link = await self._kernel.links.dial_seed(seed.host, seed.port, seed.name)
+        name = link.peer.name
+        if link.open and self.has(name):  # as before: this dial was one too many
             return
-        if isinstance(message, roster.Hello):
-            link.moved(message.node)
-        if self.id:
-            self._step(roster.Heard(link.peer.name, link.peer.incarnation, message))
+        self._accepted.pop(name, None)
+        while name not in self._accepted:
+            driver.stepped.clear()
+            try:
+                await until(deadline, driver.stepped.wait())
+            except TimeoutError:
+                raise JoinTimeout(f"{name} did not answer within {timeout:g} s") from None
 
-    def link_down(self, link: Link, why: str) -> None:  # noqa: ARG002
-        """Mark a member down."""
-        self._step(roster.WentDown(link.peer.name))
+    async def insert(self, *nodes: Which, weight: int | None = None) -> None:
+        """Put nodes into the ring, ``name@host:port`` or `NodeId`; each is dialled, and let in when it runs.
 
-    def link_parted(self, link: Link, reason: Reason) -> None:
-        """Remove a member that left; mark one down that stopped."""
-        self._step(roster.Parted(link.peer.name, link.peer.incarnation, reason is Reason.LEAVE))
+        One that was removed and still runs is invited to join again. A node in another ring, or in
+        none, stays down with that reason. For a member only the weight is set. Raises
+        `UsageError` when a member of that name has another address.
+        """
+        driver = self._in_ring()
+        parsed = [node if isinstance(node, NodeId) else NodeId.parse(node) for node in nodes]
+        if weight is not None:
+            checked_weight(weight)
+        for node in parsed:
+            if not node.port:
+                raise ConfigError(f"{node}: nobody can be dialled at port 0")
+            if (known := self.get(node)) is not None and known.address != node.address:
+                raise UsageError(f"{node.name!r} is a member at {known.address}, not {node.address}: remove it first")
+        for node in parsed:
+            driver.step(Insert(node, weight))
 
-    def link_refused(self, link: Link, error: JoinError) -> None:
-        """A member will not have us."""
-        logger.warning("member %s refuses this node: %s", link.peer.name, error)
+    async def remove(self, *nodes: Which) -> None:
+        """Take members out of the ring, whether they run or not; one that runs is told, and stops taking part.
 
-    def _step(self, event: roster.Event) -> None:
-        for effect in self._roster.step(event):
-            match effect:
-                case roster.Tell(name=name, message=message):
-                    if (link := self._kernel.links.get(name)) is not None:
-                        self._tell(link, message)
-                case roster.Meet(node=node):
-                    if self._kernel.links.link_to(node).down:  # it was called down before it was known
-                        self._step(roster.WentDown(node.name))
-                case roster.Forget(name=name):
-                    self._tasks.spawn(self._kernel.links.forget(name, "left"), f"forget {name}")
-                case roster.Joined():
-                    self._accepted.set()
-                    self._news.set()
+        Raises `UnknownNode`, and nothing is removed; `UsageError` for this node itself: `leave` does that.
+        """
+        driver = self._in_ring()
+        names = [self._known(node).name for node in nodes]
+        if self._kernel.id.name in names:
+            raise UsageError("a node does not remove itself: `await node.ring.leave()`")
+        for name in names:
+            driver.step(Remove(name))
 
-    def _tell(self, link: Link, message: roster.Message) -> None:
-        self._kernel.send_ring(link, roster.pack(message))
+    async def update(self, node: Which, *, weight: int) -> None:
+        """Give a member another weight, 1 to 1,000: its part of the keys. Raises `UnknownNode`, `ConfigError`."""
+        driver = self._in_ring()
+        name = self._known(node).name
+        driver.step(Reweigh(name, checked_weight(weight)))
+
+    def _in_ring(self) -> Driver:
+        if self._kernel.closed:
+            raise UsageError(f"node {self._kernel.id.name} is closed")
+        self._kernel.check_loop()
+        if self._running() is None or self._driver is None:
+            raise UsageError(f"node {self._kernel.id.name} is in no ring: `await node.ring.join(...)` first")
+        return self._driver
+
+    async def converged(self, timeout: float = 5.0) -> None:
+        """Wait until every live member has said that it knows and believes what this node does.
+
+        Raises `NotConverged`, which names those that differ.
+        """
+        driver, deadline = self._in_ring(), now() + timeout
+        driver.step(Compare())
+        while differ := driver.membership.disagreeing:
+            driver.stepped.clear()
+            try:
+                await until(min(deadline, now() + _LOOK_AGAIN), driver.stepped.wait())
+            except TimeoutError:
+                if now() >= deadline:
+                    raise NotConverged(f"not agreed within {timeout:g} s: {', '.join(differ)}") from None
+                driver.step(Compare())
+
+    # -- health
+
+    @property
+    def ready(self) -> bool:
+        """Whether this node tells the others that it is ready: look-ups with ``alive=True`` skip one that is not."""
+        return self._ready
+
+    def set_ready(self, ready: bool) -> None:
+        """Tell the others whether this node is ready for work. It is, unless told otherwise."""
+        self._ready = ready
+        if self._running() is not None and self._driver is not None:
+            self._driver.step(Ready(ready))
+
+    def check_health(self, check: Check, interval: float = 1.0) -> None:
+        """Ask ``check`` every ``interval`` seconds whether this node is ready, until the node closes.
+
+        One that raises, or takes longer than ``interval``, is an answer too: not ready.
+        """
+        if not interval > 0:
+            raise ConfigError(f"interval is {interval!r}: it must be a positive number of seconds")
+        self._tasks.spawn(watch_health(check, interval, self.set_ready), "health")
+
+    # -- what the machine says
+
+    def _follow(self, effect: Effect) -> None:
+        match effect:
+            case Notify():
+                self._notify(effect)
+            case Accepted(name=name):
+                self._accepted[name] = None
+                self._seeker.accepted.set()
+                self._seeker.news.set()
+            case Renew(after=after):
+                self._tasks.spawn(self._outbid(after), "renew")
+            case Stopped(verdict=verdict):
+                self._stopped(verdict)
+            case Invited(name=name):
+                self._tasks.spawn(self._join_again(name), "invited")
+            case LeaveKnown():
+                self._left.set()
+
+    def _stopped(self, verdict: Verdict) -> None:
+        me = self._kernel.id.name
+        for name in self._keys.hashes.weights:
+            self._keys.follow(name)
+        self._tasks.spawn(self._seek_no_more(), "stop seeking")
+        if verdict is Verdict.SUPERSEDED:
+            logger.error("node %s is out of ring %s: another process has its name", me, self._kernel.links.me.ring)
+            self._seeker.fatal = NameConflict(f"another live node is named {me!r}")  # for a `join` that waits
+            self._subscribers.tell(self._seeker.fatal)
+        else:
+            logger.warning("node %s was removed from ring %s", me, self._kernel.links.me.ring)
+
+    async def _join_again(self, name: str) -> None:
+        """Somebody inserted this node, which had been removed: join through the one that says so."""
+        async with self._changing:
+            link = self._kernel.links.get(name)
+            if self._driver is not None and link is not None and link.peer.port:  # it has not left meanwhile
+                peer = link.peer
+                logger.info("node %s is invited by %s, and joins again", self._kernel.id.name, name)
+                await self._enter(self._kernel.links.me.ring, has_seeds=True)
+                self._seeker.add((str(peer),), lambda: self.nodes)
 
 
-def _parse_seed(seed: str) -> tuple[str | None, str, int]:
-    if not isinstance(seed, str):
-        raise ConfigError(f"a seed is a str like '127.0.0.1:7022', not {type(seed).__name__}: {seed!r}")
-    if "@" in seed:
-        node = NodeId.parse(seed)
-        return node.name, node.host, node.port
-    return None, *parse_host_port(seed)
+def _name_of(node: Which) -> str:
+    if isinstance(node, NodeId):
+        return node.name
+    if not isinstance(node, str):
+        raise ConfigError(f"a member is named by a str or a NodeId, not {node!r}")
+    return node.partition("@")[0]

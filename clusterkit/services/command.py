@@ -8,7 +8,7 @@ from typing import Any
 
 from clusterkit.actors.gen_server import GenServer, NoReply
 from clusterkit.actors.handlers import call
-from clusterkit.core.roster import Member
+from clusterkit.core.members import Member
 from clusterkit.errors import CallError, UsageError
 from clusterkit.kernel.inbound import COMMAND_SERVER
 from clusterkit.kernel.mailbox import From

@@ -18,6 +18,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -75,6 +76,10 @@ class Namespaces:
         """The command that runs another on this host."""
         return "ip", "netns", "exec", self._space(name)
 
+    def _station(self, name: str) -> str:
+        """The host's address on the switch."""
+        return f"02:00:00:00:00:{self.names.index(name) + 1:02x}"
+
     def _space(self, name: str) -> str:
         return f"{self._tag}-{name}"
 
@@ -116,12 +121,24 @@ class Namespaces:
         for number, name in enumerate(self.names):
             space, plug = self._space(name), f"port{number}"
             await _run("ip", "netns", "add", space)
-            ends = ("type", "veth", "peer", "name", "eth0", "netns", space)
+            ends = ("type", "veth", "peer", "name", "eth0", "netns", space, "address", self._station(name))
             await _run("ip", "-n", self._switch, "link", "add", plug, *ends)
             await _run("ip", "-n", self._switch, "link", "set", plug, "master", "switch", "up")
             await _run("ip", "-n", space, "addr", "add", f"{self.address(name)}/24", "dev", "eth0")
             await _run("ip", "-n", space, "link", "set", "eth0", "up")
             await _run("ip", "-n", space, "link", "set", "lo", "up")
+        await self._introduce()
+
+    async def _introduce(self) -> None:
+        """Tell each host where the others are: the kernel has one table of what hosts learn, too short for 32 of them."""
+        known = [
+            f"neigh add {self.address(name)} lladdr {self._station(name)} dev eth0 nud permanent" for name in self.names
+        ]
+        with tempfile.NamedTemporaryFile("w", prefix=self._tag) as commands:
+            commands.write("\n".join(known))
+            commands.flush()
+            for name in self.names:
+                await _run("ip", "-n", self._space(name), "-batch", commands.name)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -33,7 +33,7 @@ from clusterkit.testing.network import HostNetwork, World
 from clusterkit.testing.path import Conditions
 from clusterkit.testing.remote_payloads import look_remote
 from clusterkit.testing.trace import Trace
-from clusterkit.testing.views import disagreement, filled_mailboxes
+from clusterkit.testing.views import disagreement, filled_mailboxes, unacknowledged
 
 T = TypeVar("T")
 App = Callable[[Node], Awaitable[object]]
@@ -240,7 +240,7 @@ class SimCluster:
     # -- rest -------------------------------------------------------------------------
 
     async def settle(self, timeout: float = 60.0) -> None:
-        """Wait until nothing is in flight, no mailbox is filled, and all that can talk see one ring.
+        """Wait until every message has arrived, no mailbox is filled, and all that can talk see one ring.
 
         Paused nodes, and what is on its way to a node that is out of reach, do not
         count. Raises `NotSettled` after ``timeout`` seconds of virtual time.
@@ -253,9 +253,10 @@ class SimCluster:
             calm = 0 if self._unrest() else calm + 1
 
     def _unrest(self) -> str | None:
-        if not self.world.quiet:
-            return "messages are in flight"
         for node in self.running:
+            name = node.id.name
+            if waiting := [peer for peer in unacknowledged(node) if self._can_hear(name, peer)]:
+                return f"messages of {name} are on their way to {', '.join(waiting)}"
             if filled := filled_mailboxes(node):
                 return f"letters wait on {node.id.name} for {', '.join(filled)}"
         return next((why for island in self._islands() if (why := disagreement(island))), None)
@@ -272,6 +273,10 @@ class SimCluster:
                 left = [node for node in left if node not in near]
             islands.append(island)
         return islands
+
+    def _can_hear(self, name: str, peer: str) -> bool:
+        both = [self._lives.get(each) for each in (name, peer)]
+        return all(life is not None and not life.machine.halted for life in both) and self._connected(name, peer)
 
     def _connected(self, one: str, other: str) -> bool:
         return not (self.world.path(one, other).blocked or self.world.path(other, one).blocked)

@@ -22,7 +22,12 @@ logger = logging.getLogger("clusterkit.transport")
 _READ_SIZE = 256 << 10
 SHARE = 32  # messages of one turn that leave in a record of their own: two processes then work at once
 _HIGH_WATER = 64 << 10  # with more than this unsent, the queue waits in the session
-_FAREWELLS = {Reason.STOP: "stopped", Reason.LEAVE: "left", Reason.AGAIN: "asked for another connection"}
+_FAREWELLS = {
+    Reason.STOP: "stopped",
+    Reason.LEAVE: "left",
+    Reason.AGAIN: "asked for another connection",
+    Reason.DROP: "has this node in its ring no more",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +114,8 @@ class Connection:
                     self.flush_soon()
                 if channel.inside_record and self._watch is None:
                     self._look(now())
-                if self._ack is None and (ack_at := channel.ack_at) is not None:
-                    self._ack = self._loop.call_at(ack_at, self._ack_due)
+                if (ack_at := channel.ack_at) is not None and (self._ack is None or ack_at < self._ack.when()):
+                    self._acknowledge_at(ack_at)
             return self._cut or Ended("closed by the other end")
         except (CrossedDials, ProtocolError, OSError) as error:
             return self._ended_by(error)
@@ -230,6 +235,11 @@ class Connection:
 
     # -- time
 
+    def _acknowledge_at(self, at: float) -> None:
+        if self._ack is not None:
+            self._ack.cancel()
+        self._ack = self._loop.call_at(at, self._ack_due)
+
     def _ack_due(self) -> None:
         self._ack = None
         if self.channel.ack_at is None or self.closed:
@@ -300,4 +310,4 @@ class Connection:
         return not (self.ended.done() and self.ended.result().lost)
 
     def _idle(self) -> bool:
-        return not (self.channel.wants_write or self.channel.unacked)
+        return not (self.channel.wants_write or self.channel.held)

@@ -12,6 +12,7 @@ broken rule, or when this side forgets the peer.
 
 import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ from clusterkit.errors import (
     VersionMismatch,
     WrongRing,
 )
-from clusterkit.runtime import Tasks, now, rng
+from clusterkit.runtime import Tasks, now, rng, until
 from clusterkit.transport.base import Stream
 from clusterkit.transport.connection import SHARE, Connection, Ended
 from clusterkit.transport.senders import Room, Senders
@@ -60,6 +61,10 @@ class Link:
         self.session = links.new_session()
         self.connection: Connection | None = None
         self.down = False  # the peer is called down: calls fail at once
+        self._judged = False  # the ring says whether it is down, and not the failures of a dial
+        self._verdict = ""  # why the ring called it down
+        self._heard_at = 0.0
+        self._said_farewell = False  # the peer has said goodbye for good, and has not come back
         self.parting = False  # nothing new is taken: we say goodbye, or have said it
         self.challenged_at: float | None = None  # our dial got its CHAL then, and is not open
         self.most_body = config.message_limit - OVERHEAD
@@ -89,9 +94,14 @@ class Link:
         return self.connection is not None and self.connection.open
 
     @property
+    def wanted(self) -> bool:
+        """Whether this peer is dialled whenever there is no connection."""
+        return self._reach.wanted
+
+    @property
     def unused(self) -> bool:
         """Whether nobody wants this peer, and no connection is open or opening."""
-        return not self._reach.wanted and not self._carried
+        return not self.wanted and not self._carried
 
     @property
     def resumable(self) -> bool:
@@ -100,8 +110,14 @@ class Link:
 
     @property
     def why(self) -> str:
-        """What the last failure was."""
-        return self._reach.why
+        """Why the peer is down, or what the last failure was."""
+        return self._verdict or self._reach.why
+
+    @property
+    def heard_at(self) -> float:
+        """When a record last came from the peer, on this connection or one before; 0 when none has."""
+        connection = self.connection
+        return self._heard_at if connection is None else max(self._heard_at, connection.channel.heard_at)
 
     # -- sending
 
@@ -148,19 +164,51 @@ class Link:
         """Keep a connection to this peer from now on."""
         self._step(reach.Wanted())
 
+    def judge(self, why: str | None) -> None:
+        """Take the ring's verdict, which stands from now on: why the peer is down, or None when it is not.
+
+        A connection to one that is down is made anew: the path may have forgotten it.
+        """
+        self._judged = True
+        was_down, self.down, self._verdict = self.down, why is not None, why or ""
+        if why is not None and not was_down:
+            if self.connection is not None:
+                self.connection.cut("the ring called it down")
+            self._call_down(why)
+
+    def release(self) -> None:
+        """Dial no more: the peer has left, and says goodbye when it has sent all that it had."""
+        self._judged = False
+        self._step(reach.Unwanted())
+
+    async def parted_by(self, deadline: float) -> None:
+        """Wait until the peer has said goodbye, is wanted again, or until ``deadline``."""
+        while not (self._said_farewell or self.wanted) and now() < deadline:
+            self._changed.clear()
+            with suppress(TimeoutError):
+                await until(deadline, self._changed.wait())
+
+    def hurry(self) -> None:
+        """Dial now, if a dial is due later: there is reason to think that the peer is back."""
+        self._step(reach.Hurry())
+
     def _step(self, event: reach.Event) -> None:
         effects = self._reach.step(event, now())
-        self.down = self._reach.down
+        if not self._judged:
+            self.down = self._reach.down
         for effect in effects:
             match effect:
                 case reach.Dial():
                     self._dial = self._tasks.spawn(self._dial_once(), "dial")
-                case reach.CallDown(why=why):
-                    if self.role is Role.NODE:
-                        logger.info("node %s is down: %s", self.peer, why)
-                    self._look_again()  # before room is made for them
-                    self._up.down(self, why)
+                case reach.CallDown(why=why) if not self._judged:
+                    self._call_down(why)
         self._arm()
+
+    def _call_down(self, why: str) -> None:
+        if self.role is Role.NODE:
+            logger.info("node %s is down: %s", self.peer, why)
+        self._look_again()  # before room is made for them
+        self._up.down(self, why)
 
     def _look_again(self) -> None:
         """Wake all who wait for this link: it opened, is down, or is closing."""
@@ -175,11 +223,12 @@ class Link:
             self._timer = asyncio.get_running_loop().call_at(at, self._step, reach.Tick())
 
     async def _dial_once(self) -> None:
+        peer = self.peer
         try:
             stream, proven = await self._links.dial(self.peer.host, self.peer.port, self.peer.name, self._challenged)
         except (OSError, ClusterError) as error:
             self.challenged_at = None
-            self._dial_failed(error)
+            self._dial_failed(peer, error)
             return
         try:
             await self.carry(stream, proven, dialled=True)
@@ -189,13 +238,15 @@ class Link:
     def _challenged(self) -> None:
         self.challenged_at = now()
 
-    def _dial_failed(self, error: OSError | ClusterError) -> None:
+    def _dial_failed(self, peer: NodeId, error: OSError | ClusterError) -> None:
         if self.open:
             return
-        if isinstance(error, PeerLeaving):
+        if self._judged:
+            self._up.unreached(self, peer, error)
+        elif isinstance(error, PeerLeaving):
             self._step(reach.Parted("leaving"))
             return
-        if isinstance(error, _FINAL) and not (isinstance(error, OldIncarnation) and not error.known):
+        elif isinstance(error, _FINAL) and not (isinstance(error, OldIncarnation) and not error.known):
             self._up.refused(self, error)
             self._step(reach.Parted(str(error)))  # it may still dial us
             return
@@ -282,6 +333,7 @@ class Link:
         lost = connection.channel.open(self.session, theirs)
         self._opening.pop(connection, None)
         self.connection = connection
+        self._said_farewell = False
         self._openings += 1
         connection.open = True
         self.challenged_at = None
@@ -327,6 +379,7 @@ class Link:
     def _give_up_others(self, but: Connection | None, why: str) -> None:
         """Cut all connections but one, and those that only open; the session goes on without them."""
         if self.connection is not None and self.connection is not but:
+            self._heard_at = self.heard_at
             self.connection.cut(why)
             self.connection = None
         for each in self._opening:
@@ -360,13 +413,15 @@ class Link:
 
     def _ended(self, end: Ended) -> None:
         """Take note that the open connection ended; the session waits for the next one, if it may."""
+        self._heard_at = self.heard_at
         self.connection = None
         logger.debug("link to %s ended: %s", self.peer, end.why)
         for_good = end.goodbye if end.goodbye is not Reason.AGAIN else None
         lost = self._end_session(end.why) if for_good or end.broken else 0
         self._up.closed(self, end.why, lost)
         if for_good:
-            self._step(reach.Parted(end.why))
+            self._said_farewell = True
+            self._step(reach.Lost(end.why) if self._judged else reach.Parted(end.why))
             self._up.parted(self, for_good)
             return
         if self.resumable:
@@ -436,6 +491,7 @@ class Link:
         A connection that breaks meanwhile may come back and go on with what is left.
         """
         self.parting = True
+        self._judged, self.down = False, self.down or self._reach.down  # the ring may judge no more
         self._senders.turn_away()
         while not await self._settled(deadline):
             pass

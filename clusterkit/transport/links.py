@@ -110,6 +110,21 @@ class Links:
         if (link := self._links.pop(name, None)) is not None:
             await link.forget(why)
 
+    async def release(self, name: str, deadline: float) -> None:
+        """Let a node that has left say goodbye, until ``deadline``, and forget it."""
+        if (link := self._links.get(name)) is not None and not link.parting:
+            link.release()
+            await link.parted_by(deadline)
+            if self._links.get(name) is link and not link.wanted:
+                await self.forget(name, "left")
+
+    async def drop(self, name: str, deadline: float) -> None:
+        """Part from a node that is no member any more: what it was sent before still goes, until ``deadline``."""
+        if (link := self._links.get(name)) is not None and not link.parting:
+            await link.part(Reason.DROP, deadline)
+            if self._links.get(name) is link:
+                del self._links[name]
+
     def new_session(self) -> Session:
         """Make a session object with a number never used before."""
         return Session(next(self._sessions), self._bounds)

@@ -13,6 +13,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from typing import Any
 
 from clusterkit import runtime
 from clusterkit.transport.base import Listener, Stream
@@ -26,6 +27,7 @@ _AT_ONCE = 32  # of them taken in one turn, so that a flood leaves turns to othe
 _PAUSE = 0.1  # seconds without accepting when descriptors have run out
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _NOT_OURS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # an address of the name that this machine does not have
+_UNSENT = 128 << 10  # bytes that the system takes beyond what is on the way
 _PORTS_TRIED = 8  # until one is free on every address of the name
 
 
@@ -54,6 +56,7 @@ class TcpStream:
 
     def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer, self._transport = reader, writer, writer.transport
+        _bound_unsent(writer.get_extra_info("socket"))
 
     @property
     def remote(self) -> str:
@@ -128,6 +131,12 @@ class TcpStream:
             self.abort()
             raise
         self._closed = True
+
+
+def _bound_unsent(sock: socket.socket) -> None:
+    """Let the system hold little that it has not sent: a probe stands behind all of it."""
+    if (option := getattr(socket, "TCP_NOTSENT_LOWAT", None)) is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, option, _UNSENT)
 
 
 class TcpListener:
@@ -228,6 +237,11 @@ def _bind_each(host: str, addresses: Iterable[str], port: int) -> list[socket.so
         return bound
 
 
+def _whole(family: socket.AddressFamily, address: str, port: int) -> tuple[Any, ...]:
+    """The socket address of a numeric one, with the scope that an address of IPv6 may name; asks no resolver."""
+    return socket.getaddrinfo(address, port, family, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)[0][4]
+
+
 def _bind(address: str, port: int) -> socket.socket:
     with ExitStack() as undo:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -237,7 +251,7 @@ def _bind(address: str, port: int) -> socket.socket:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind((address, port))
+        sock.bind(_whole(family, address, port))
         sock.listen(_BACKLOG)
         undo.pop_all()
         return sock

@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING, Any, Protocol
 
 from clusterkit.core.channel import Reason
+from clusterkit.core.identity import NodeId
 from clusterkit.core.session import Outgoing
-from clusterkit.errors import JoinError
+from clusterkit.errors import ClusterError, JoinError
 
 if TYPE_CHECKING:
     from clusterkit.transport.link import Link
@@ -33,6 +34,9 @@ class Upward(Protocol):
 
     def parted(self, link: "Link", reason: Reason) -> None:
         """The peer said goodbye."""
+
+    def unreached(self, link: "Link", dialled: NodeId, error: OSError | ClusterError) -> None:
+        """A dial of a peer that the ring judges ended without a link."""
 
     def refused(self, link: "Link", error: JoinError) -> None:
         """The peer will not have us, and trying again will not help."""

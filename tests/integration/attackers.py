@@ -15,10 +15,14 @@ from typing import Any, Self
 
 from clusterkit import GenServer, Node, call, cast
 from clusterkit.core.handshake import Initiator
-from clusterkit.core.messages import pack_cast
+from clusterkit.core.identity import NodeId
+from clusterkit.core.messages import pack_cast, pack_ring
 from clusterkit.core.payload import encode
 from clusterkit.core.proof import Party, RecordKeys, Role, expand, prepare_cookies, sha256
 from clusterkit.core.record import Kind, Part, RecordReader, RecordWriter, part
+from clusterkit.core.ring_entry import Actor, Claim, Rank
+from clusterkit.core.ring_messages import Hello, pack
+from clusterkit.core.ring_state import RingState
 from clusterkit.core.session import Resume
 from clusterkit.runtime import Tasks, now
 from clusterkit.transport.base import Stream
@@ -30,6 +34,15 @@ HELLO = b"CKT1\x01" + bytes(32)
 MOST = 1 << 20
 PATIENCE = 5.0
 SLOW = replace(QUICK, proof_timeout=60.0, handshake_timeout=60.0, drain_timeout=0.2)  # no deadline saves the node
+
+
+def introduction(node: NodeId) -> bytes:
+    """The Hello with which ``node`` becomes a member."""
+    ring = RingState(Actor(node.name, node.incarnation))
+    change = ring.announce(node.host, node.port, b"", 0.0)
+    claim = Claim(node.incarnation, 0, Rank.ALIVE, True)
+    ring.hear(node.name, claim)
+    return pack_ring(pack(Hello(node, True, change, claim, None, (ring.ring_digest, ring.claims_digest))))
 
 
 class Inbox(GenServer):

@@ -21,11 +21,10 @@ import pytest
 from clusterkit import AuthFailed, Client, DeadLetter, LinkDown, LinkUp, NameConflict, Node
 from clusterkit.core import handshake, proof, record
 from clusterkit.core.identity import NodeId
-from clusterkit.core.messages import Code, pack_error, pack_reply, pack_ring
+from clusterkit.core.messages import Code, pack_error, pack_reply
 from clusterkit.core.payload import encode
 from clusterkit.core.proof import Party, Role, prepare_cookies
 from clusterkit.core.record import Kind, part
-from clusterkit.core.roster import Hello, pack
 from clusterkit.core.session import Resume
 from clusterkit.errors import WrongNode
 from tests.conftest import COOKIE, NodeFactory, eventually
@@ -40,6 +39,7 @@ from tests.integration.attackers import (
     Way,
     cast_to_inbox,
     data,
+    introduction,
     send_stranger,
     until_closed,
     with_inbox,
@@ -293,7 +293,7 @@ async def test_w8_a_record_is_verified_before_it_is_parsed(
     caplog.set_level(logging.DEBUG, TRANSPORT)
     a = await start_node("a", config=SLOW)
     liar = await lie(a)
-    liar.say(pack_ring(pack(Hello(NodeId("liar", "127.0.0.1", 9, 1 << 60)))))  # a member: its session waits for it
+    liar.say(introduction(NodeId("liar", "127.0.0.1", 9, 1 << 60)))  # a member: its session waits for it
     sealed = liar.seal(MALFORMED[what])
     liar.stream.write(sealed if right else sealed[:-1] + bytes([sealed[-1] ^ 1]))
     await liar.all_parts()
@@ -343,7 +343,7 @@ async def test_w9_a_hello_for_another_is_not_believed(start_node: NodeFactory, l
     await b.ring.join("test", [a.id.address])
     liar = await lie(a, "c", boot=1 << 60)
     for name, boot in (("ghost", 1), ("b", 1 << 63), ("b", b.id.incarnation), ("c", (1 << 60) + 1)):
-        liar.say(pack_ring(pack(Hello(NodeId(name, "127.0.0.1", 9, boot)))))
+        liar.say(introduction(NodeId(name, "127.0.0.1", 9, boot)))
     liar.say(cast_to_inbox("take", "the end"))
     await eventually(lambda: inbox.seen)
     assert a.ring.nodes == [a.id, b.id]

@@ -10,15 +10,13 @@ import pytest
 from clusterkit import Client, Config, DeadLetter, LinkDown, Node, NodeDown
 from clusterkit.core.channel import Reason
 from clusterkit.core.identity import NodeId
-from clusterkit.core.messages import pack_ring
 from clusterkit.core.proof import Role
 from clusterkit.core.record import Kind, part
-from clusterkit.core.roster import Hello, pack
 from clusterkit.core.session import Resume
 from clusterkit.testing import ChaosProxy
 from clusterkit.transport.link import Link
 from tests.conftest import COOKIE, QUICK, NodeFactory, eventually
-from tests.integration.attackers import MOST, Liar
+from tests.integration.attackers import MOST, Liar, introduction
 from tests.integration.paths import Sink
 
 PATIENCE = 20.0
@@ -158,7 +156,7 @@ async def test_past_the_limit_the_oldest_session_of_a_client_is_ended(start_node
     a = await start_node("a", config=Config(session_limit=4, drain_timeout=0.2))
     async with asyncio.timeout(PATIENCE):
         member = await Liar.dial(a, "member")
-        member.say(pack_ring(pack(Hello(NodeId("member", "127.0.0.1", 9, 1 << 60)))))
+        member.say(introduction(NodeId("member", "127.0.0.1", 9, 1 << 60)))
         await eventually(lambda: "member" in a.ring)
         member.stream.abort()
         callers = {}

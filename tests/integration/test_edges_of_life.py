@@ -114,7 +114,7 @@ async def test_leaving_while_joining_ends_the_join_with_an_error(start_node: Nod
     a = await start_node("a", ring=None)
     b = await start_node("b", ring=None)  # in no ring: a's seed says so, again and again
     joining = asyncio.create_task(a.ring.join("test", seeds=[b.id.address], timeout=20))
-    await eventually(lambda: a.ring._failures)
+    await eventually(lambda: a.ring._seeker.failures)
     await a.ring.leave()
     with pytest.raises(UsageError, match="while it was joining"):
         await joining

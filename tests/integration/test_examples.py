@@ -13,6 +13,13 @@ ROOT = Path(__file__).parents[2]
 SAYS = {
     "greeter.py": ["world, you from bar", "members: bar@127.0.0.1"],
     "account.py": ["here: 70", "on bar: 45", "ada on bar: paid", "refused: ada on bar has only 45", "Traceback"],
+    "ring_events.py": [
+        "up: baz",
+        "order: bar, ",
+        "down: bar (stopped)",
+        "its owner: bar | who stands in: ",
+        "its owner: ",
+    ],
 }
 
 

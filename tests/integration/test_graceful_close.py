@@ -80,7 +80,7 @@ async def test_peers_tell_a_process_that_died_from_one_that_left() -> None:
             await node.ref(Witness, "witness", on="b").call(Witness.run, 1)
         assert (died.value.executed, left.value.executed) == ("no", "no")
         assert left.value.reason == "unknown"
-        assert "refused" in died.value.reason or "Connect call failed" in died.value.reason
+        assert died.value.reason != "unknown"
 
 
 def states(node: Any) -> dict[str, str]:

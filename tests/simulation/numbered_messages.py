@@ -13,6 +13,7 @@ from typing import Any
 
 from clusterkit import DeadLetter, GenServer, LinkDown, LinkUp, Node, NodeId
 from clusterkit.actors.ref import Ref
+from clusterkit.core.session import Lane
 from clusterkit.kernel.address import Address
 from clusterkit.runtime import now, rng
 from clusterkit.testing.history import History, Operation
@@ -183,10 +184,12 @@ def still_waiting(node: Node) -> Iterator[str]:
     kernel = node._open_kernel()
     for link in kernel.links:
         session, peer = link.session, link.peer.name
-        if len(session) or session.has_queued or session.unacked:
-            yield f"{len(session)} messages for {peer}, {session.unacked} of all unacknowledged"
-        if session.size or session._control_size:
-            yield f"{session.size} and {session._control_size} bytes counted for {peer}"
+        kept = [*session._unacked, *session._again, *(message for lane in session._lanes for message in lane)]
+        probing = sum(len(message.body) for message in kept if message.lane == Lane.CONTROL)  # which never rests
+        if others := [message for message in kept if message.lane != Lane.CONTROL]:
+            yield f"{len(session)} messages for {peer}, {len(others)} held"
+        if session.size or session._control_size != probing:
+            yield f"{session.size} and {session._control_size} bytes counted for {peer}, {probing} for the ring"
         if len(link._senders):
             yield f"{len(link._senders)} senders wait for room to {peer}"
         if link.waiting:
@@ -262,6 +265,8 @@ ENDS = (
     "restarted",
     "stopped",
     "the peer ended the session",
+    "has this node in its ring no more",
+    "the ring called it down",
     "too many sessions",
 )
 """How the words begin in which links of honest nodes are told to end: none has broken a rule of the protocol."""

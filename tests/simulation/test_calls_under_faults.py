@@ -14,7 +14,7 @@ from clusterkit.kernel.calls import Call
 from clusterkit.testing import simulate
 from tests.simulation.calls_under_faults import CALLERS, CALLS, broken_promises, calls_under_faults
 
-SEEDS = 1_000
+SEEDS = 400
 CHUNK = 50  # seeds of one test: some ten seconds on a busy core
 
 

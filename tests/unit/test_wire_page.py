@@ -10,7 +10,6 @@ import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from functools import cache
-from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
@@ -22,11 +21,11 @@ from clusterkit.core import channel, handshake, messages, payload, record, sessi
 from clusterkit.core import proof as proof_of
 from clusterkit.core.channel import Health, Reason
 from clusterkit.core.handshake import Admit, Admitted, Initiator, Judge, Judged, Received, Responder, Write
-from clusterkit.core.identity import NodeId
 from clusterkit.core.judgement import Here, judge
 from clusterkit.core.proof import Party, Role, Status, expand, prepare_cookies
 from clusterkit.core.record import Kind, RecordWriter, part
-from clusterkit.core.roster import Gone, Hello, HelloAck, pack
+from clusterkit.core.ring_history import hash64
+from clusterkit.core.ring_messages import pack
 from clusterkit.core.session import Outbox, Resume
 from clusterkit.node import Node
 from clusterkit.runtime import in_thread
@@ -34,9 +33,17 @@ from clusterkit.services.client import Client
 from clusterkit.transport import tcp
 from clusterkit.transport.base import Listener
 from clusterkit.transport.base import Stream as AnyStream
+from tests.unit.ring_vectors import (
+    RING_NEWS,
+    of_story,
+    ring_digests,
+    ring_others,
+    ring_whole_reads,
+    ring_whole_vectors,
+)
+from tests.unit.wire_page import PAGE, page_client, rows
 
 T = TypeVar("T")
-PAGE = (Path(__file__).parents[2] / "docs" / "wire.md").read_text(encoding="utf-8")
 MIB = 1 << 20
 WIDTH = 104  # hex digits in one line
 
@@ -159,11 +166,6 @@ def other_proofs() -> dict[str, bytes]:
         "longest: K_ri": longest.keys[1],
         "longest: mac_i": longest.auth_i[-32:],
     }
-
-
-def ring_payloads() -> dict[str, bytes]:
-    a, b = NodeId("a", "10.0.0.1", 7022, 5), NodeId("b", "::1", 7023, 6)
-    return {"Hello": pack(Hello(a)), "HelloAck": pack(HelloAck((a, b))), "Gone": pack(Gone(b))}
 
 
 # -- section 11: a real client asks a real node, over a network in memory, while time stands still
@@ -372,7 +374,13 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "first records": lambda: block(first_records()),
     "second meeting": lambda: block(second_meeting()),
     "other proofs": lambda: block(other_proofs()),
-    "ring payloads": lambda: block(ring_payloads()),
+    "ring joins": lambda: block(of_story("HELLO")),
+    "ring changes": lambda: block(of_story("NEWS", "PULL", "DELTA")),
+    "ring digests": lambda: block(ring_digests()),
+    "ring whole": lambda: block(ring_whole_vectors()),
+    "ring whole reads": ring_whole_reads,
+    "ring news": lambda: anatomy(of_story("NEWS")["NEWS of a"], RING_NEWS),
+    "ring others": lambda: block({name: pack(message) for name, message in ring_others().items()}),
     "client session": lambda: block(client_session()),
     "client keys": lambda: block(client_keys()),
     "ping call": lambda: anatomy(client_session()["I1 DATA[CALL]"], PING_CALL),
@@ -390,14 +398,8 @@ def test_no_hex_stands_on_the_page_but_in_these_blocks() -> None:
     for make in BLOCKS.values():
         rest = rest.replace(make(), "")
         made += make()
+    made += f"{hash64('count', 'a', 7, 1):x}"  # the example of 7.3
     assert [each for each in re.findall(r"\b[0-9a-f]{12,}\b", rest) if each not in made] == []
-
-
-def rows(heading: str, which: int = 0) -> list[list[str]]:
-    """The cells of a table in the section of that heading, without the head."""
-    [section] = re.findall(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#|\Z)", PAGE, re.MULTILINE | re.DOTALL)
-    tables = re.findall(r"^\|[^\n]*\n\|[-| ]+\n((?:\|[^\n]*\n?)+)", section, re.MULTILINE)
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in tables[which].splitlines()]
 
 
 def pairs(heading: str, which: int = 0) -> dict[str, int]:
@@ -440,7 +442,8 @@ def test_the_elements_of_messages() -> None:
 def test_the_limits_are_the_defaults() -> None:
     told = {cells[0].strip("| `"): cells[1] for cells in rows("9.1 Limits")}
     default = Config()
-    assert set(told) == {field.name for field in fields(Config)}
+    of_the_ring = {"timers", "auto_remove_after"}  # docs/membership.md has them
+    assert set(told) == {field.name for field in fields(Config)} - of_the_ring
     for name, text in told.items():
         assert float(text.split()[0].replace(",", "")) == getattr(default, name), name
 
@@ -465,6 +468,7 @@ def test_the_numbers_in_the_text() -> None:
     health = Health()
     for said in (
         f"at the latest {health.ack_delay * 1000:g} ms",
+        f"({health.ring_ack_delay:g} s when each of them was a ring message that came alone)",
         f"at {channel._ACK_MESSAGES:,} messages or {channel._ACK_SIZE >> 10} KiB",
         f"`max` less {channel.OVERHEAD} bytes",
         f"at most {channel.FLUSH_SIZE >> 10} KiB of messages plus one message",
@@ -483,13 +487,6 @@ def test_the_page_has_120_columns() -> None:
 
 
 # -- the client of the page
-
-
-def page_client() -> dict[str, Any]:
-    [code] = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    names: dict[str, Any] = {"__name__": "page"}
-    exec(compile(code, "docs/wire.md", "exec"), names)
-    return names
 
 
 @pytest.fixture

@@ -24,7 +24,9 @@ from clusterkit.core.messages import Code, check, pack_call, pack_cast, pack_err
 from clusterkit.core.payload import PayloadError, decode, encode
 from clusterkit.core.proof import Party, RecordKeys, opening, prepare_cookies
 from clusterkit.core.record import Kind, RecordReader, RecordWriter, part
-from clusterkit.core.roster import Hello, HelloAck, pack, unpack
+from clusterkit.core.ring_entry import Actor, Claim, Rank
+from clusterkit.core.ring_messages import Hello, HelloAck, News, Pull, State, pack, unpack
+from clusterkit.core.ring_state import RingState
 from clusterkit.core.session import Outbox, Resume, Session
 from clusterkit.errors import AddressError, InvalidChecksum, JoinError, ProtocolError
 from clusterkit.kernel.faults import pack_exception, unpack_exception
@@ -147,6 +149,17 @@ MESSAGES = [
 DATA = part(Kind.ACK, bytes(8)) + part(Kind.DATA, b"\x95" + b"".join(MESSAGES)) + part(Kind.PING, bytes(8))
 PAYLOADS = [encode(value) for value in ([1, "two", {"three": [4.0, None, b"5"]}], {"a": {"b": [True] * 20}}, "x" * 99)]
 HELLO, NODE = NodeId("a", "127.0.0.1", 7022, 5), NodeId("b", "::1", 7023, 2**64 - 1)
+RING = RingState(Actor("a", 5))
+ANNOUNCED = RING.announce("127.0.0.1", 7022, encode({"zone": "z"}), 0.0)
+INSERTED = RING.insert("b", "::1", 7023, 0.0, weight=3)
+CLAIM = Claim(5, 1, Rank.SUSPECT, True)
+RING_MESSAGES = [
+    pack(Hello(HELLO, True, ANNOUNCED, CLAIM, None, (1, 2))),
+    pack(HelloAck(RING.full())),
+    pack(News("a", 7, 1, False, (ANNOUNCED, INSERTED))),
+    pack(Pull(RING.clock(), (1, 2))),
+    pack(State(RING.full())),
+]
 
 TARGETS: dict[str, tuple[Parser, list[bytes], tuple[type[Exception], ...], int]] = {
     "initiator": (initiate, [opening(2, bytes(32)) + auth_i()], (ProtocolError, JoinError), 8_000),
@@ -155,7 +168,7 @@ TARGETS: dict[str, tuple[Parser, list[bytes], tuple[type[Exception], ...], int]]
     "signed records": (read_signed, [DATA], (ProtocolError,), 12_000),
     "channel": (channel, [DATA], (ProtocolError,), 12_000),
     "messages": (message, MESSAGES, (ProtocolError,), 12_000),
-    "ring messages": (unpack, [pack(Hello(HELLO)), pack(HelloAck((HELLO, NODE)))], (ProtocolError,), 8_000),
+    "ring messages": (unpack, RING_MESSAGES, (ProtocolError,), 8_000),
     "payloads": (decode, PAYLOADS, (PayloadError,), 12_000),
     "exceptions": (rebuild, [pack_exception(Odd("x")), pack_exception(KeyError("k", 1))], (), 6_000),
     "nodes": (parse_node, [str(HELLO).encode(), str(NODE).encode()], (AddressError,), 6_000),

@@ -7,7 +7,7 @@ import pytest
 
 from clusterkit.cli.start import _news, load_app
 from clusterkit.core.identity import NodeId
-from clusterkit.core.roster import Member, State
+from clusterkit.core.members import Member, State
 
 ONE = Member(NodeId("a", "127.0.0.1", 7022, 1))
 TWO = Member(NodeId("a", "127.0.0.1", 7022, 2))

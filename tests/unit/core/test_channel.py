@@ -353,7 +353,7 @@ def test_nothing_is_written_after_a_goodbye() -> None:
     assert one.write() == b""
 
 
-@pytest.mark.parametrize("reason", [0, 4, 255])
+@pytest.mark.parametrize("reason", [0, 5, 255])
 def test_a_goodbye_for_an_unknown_reason_breaks_the_protocol(reason: int) -> None:
     one, _ = pair()
     with pytest.raises(ProtocolError, match=f"reason {reason}"):
@@ -523,3 +523,17 @@ def test_a_channel_knows_whether_a_record_is_unfinished() -> None:
     assert other.channel.inside_record
     other.read(record[7:])
     assert not other.channel.inside_record
+
+
+def test_a_ring_message_that_comes_alone_is_acknowledged_within_a_second_and_others_hurry_it() -> None:
+    one, other = pair()
+    probe = [0, b"probe"]
+    one.put(probe, lane=Lane.CONTROL)
+    other.read(one.write(), now=1.0)
+    assert (other.channel.ack_at, one.channel.unacked, one.channel.held) == (2.0, 1, 0)
+    one.put([2, "to", "handler", b""])
+    other.read(one.write(), now=1.5)
+    assert (other.channel.ack_at, one.channel.held) == (1.52, 1)
+    one.put(probe, lane=Lane.CONTROL)
+    other.read(one.write(), now=1.51)
+    assert other.channel.ack_at == 1.52

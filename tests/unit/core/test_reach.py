@@ -11,6 +11,7 @@ from clusterkit.core.reach import (
     DialFailed,
     Effect,
     Event,
+    Hurry,
     Lost,
     Opened,
     Parted,
@@ -163,8 +164,7 @@ def test_an_open_link_stays_open_when_the_peer_is_not_wanted_for_a_while() -> No
 
 def test_a_link_cut_for_its_silence_is_down_at_once_and_dialled_on() -> None:
     machine = opened()
-    assert machine.step(Lost("nothing heard", silent=True), 1.0) == [CallDown("nothing heard")]
-    assert machine.step(Tick(), 1.1) == [Dial()]
+    assert machine.step(Lost("nothing heard", silent=True), 1.0) == [CallDown("nothing heard"), Dial()]
     machine.step(Opened(), 1.2)
     assert not machine.down
 
@@ -173,3 +173,22 @@ def test_a_peer_that_asks_for_another_link_is_dialled_at_once_and_not_down() -> 
     machine = opened()
     assert machine.step(Lost("another cookie", again=True), 1.0) == [Dial()]
     assert not machine.down
+
+
+def test_a_link_that_stood_is_dialled_again_at_once_and_one_that_did_not_waits_its_turn() -> None:
+    machine = opened()
+    assert machine.step(Lost("reset"), 1.0) == [Dial()]
+    machine.step(Opened(), 1.1)
+    assert machine.step(Lost("reset"), 2.0) == []
+    assert machine.next_deadline == pytest.approx(2.1)
+
+
+def test_in_a_hurry_a_dial_that_is_due_later_is_made_now() -> None:
+    machine = after((Wanted(), 0.0), (REFUSED, 0.0), (Tick(), 0.1), (REFUSED, 0.1))
+    assert machine.step(Hurry(), 0.15) == [Dial()]
+    assert machine.step(Hurry(), 0.15) == []  # it is on its way
+
+
+def test_a_hurry_is_for_peers_that_are_wanted_and_not_linked() -> None:
+    assert reach().step(Hurry(), 0.0) == []
+    assert opened().step(Hurry(), 1.0) == []

@@ -14,6 +14,9 @@ class Recorder:
         self.told: list[tuple[str, str | int]] = []
         self.numbers: list[int] = []
         self.ticks: list[float] = []
+        self.lost_at: list[tuple[str, float]] = []
+        self.refusal = ""
+        self.whys: list[str] = []
         for peer in meets:
             door.meet(peer)
 
@@ -28,6 +31,15 @@ class Recorder:
 
     def parted(self, peer: str, now: float) -> None:
         self.told.append(("parted", peer))
+
+    def lost(self, peer: str, now: float) -> None:
+        self.lost_at.append((peer, now))
+
+    def refuses(self, caller: str) -> str:
+        return self.refusal
+
+    def unreached(self, peer: str, why: str, now: float) -> None:
+        self.whys.append(why)
 
     def tick(self, now: float) -> None:
         self.ticks.append(now)
@@ -122,6 +134,8 @@ def test_who_crashed_is_dialled_for_ever_and_called_down_once() -> None:
     b.door.send("a", 1)  # from the grave
     b.door.meet("a")
     b.door.forget("a")
+    b.door.part("a")
+    b.door.hurry("a")
     b.door.wake(0.0)
     again = join(net, "b")
     net.run(5)
@@ -178,3 +192,125 @@ def test_each_seed_is_a_run_of_its_own() -> None:
         return b.numbers
 
     assert run(1) == run(1) != run(2)
+
+
+def test_who_dials_is_told_why_it_came_to_nothing() -> None:
+    net, a, b = pair()
+    a.door.meet("nobody")
+    b.refusal = "full"
+    net.crash("a")
+    again = join(net, "a", "b")
+    net.run(5)
+    assert set(a.whys) == set()
+    assert set(again.whys) == {"full"}
+    again.door.meet("nobody")
+    net.cut("a", "b")
+    again.whys.clear()
+    net.run(5)
+    assert {"refused", "no answer"} == set(again.whys)
+
+
+def test_a_broken_contact_is_told_at_both_ends_and_dialled_at_once_when_it_stood() -> None:
+    net, a, b = pair(Delivery(breaks=1.0))
+    a.door.send("b", 1)
+    net.run(0.1)
+    assert [peer for peer, _ in a.lost_at] == ["b"]
+    assert [peer for peer, _ in b.lost_at] == ["a"]
+    assert a.told == [("opened", "b"), ("opened", "b")]
+
+
+def test_who_is_paused_hears_all_when_it_goes_on_and_is_ticked_late() -> None:
+    net, a, b = pair()
+    b.door.wake(net.now + 0.5)
+    began = net.now
+    net.pause("b")
+    a.door.send("b", 1)
+    net.run(2)
+    assert net.is_paused("b")
+    assert (b.numbers, b.ticks) == ([], [])
+    net.resume("b")
+    assert (b.numbers, b.ticks) == ([1], [began + 2])
+    assert a.told == [("opened", "b")]
+
+
+def test_who_is_paused_dials_when_it_goes_on() -> None:
+    net, a, b = pair()
+    join(net, "c")
+    b.door.meet("c")
+    net.pause("b")
+    net.run(5)
+    assert b.told == [("opened", "a")]
+    net.resume("b")
+    net.run(1)
+    assert b.told == [("opened", "a"), ("down", "c"), ("opened", "c")]
+    assert a.lost_at == []
+
+
+def test_a_late_tick_may_come_before_what_waits() -> None:
+    net, a, b = pair()
+    b.door.wake(net.now + 0.5)
+    net.pause("b")
+    net.run(1)
+    a.told.clear()
+    net.resume("b", late_tick_first=True)
+    assert len(b.ticks) == 1
+    net.run(1)
+    assert len(b.ticks) == 1
+
+
+def test_who_is_paused_for_too_long_loses_its_contacts() -> None:
+    net, a, b = pair(Delivery(silence=15.0))
+    net.pause("b")
+    net.run(14)
+    assert a.lost_at == []
+    net.run(2)
+    assert [peer for peer, _ in a.lost_at] == ["b"]
+    assert b.lost_at == []
+    net.resume("b")
+    assert [peer for peer, _ in b.lost_at] == ["a"]
+    net.run(10)
+    assert a.told[-1] == ("opened", "b")
+
+
+def test_one_way_loss_is_silent_and_total_loss_ends_the_contact() -> None:
+    net, a, b = pair(Delivery(silence=15.0))
+    net.lose("a", "b", 1.0)
+    a.door.send("b", 1)
+    b.door.send("a", 2)
+    net.run(14)
+    assert (a.numbers, b.numbers) == ([2], [])
+    assert a.lost_at == []
+    net.run(2)
+    assert [peer for peer, _ in a.lost_at] == ["b"]
+    net.heal()
+    net.run(10)
+    assert a.told[-1] == ("opened", "b")
+
+
+def test_a_goodbye_to_one_peer_comes_behind_what_was_sent_before() -> None:
+    net, a, b = pair()
+    b.door.send("a", 1)
+    b.door.part("a")
+    net.run(0.1)
+    assert (a.numbers, a.told[1]) == ([1], ("parted", "b"))
+    net.run(10)
+    assert a.told[2] == ("opened", "b")  # a wants it
+
+
+def test_who_is_in_a_hurry_does_not_wait_for_its_turn() -> None:
+    net, a, _ = pair(Delivery(redial=60.0))
+    net.crash("b")
+    net.run(300)
+    join(net, "b")
+    a.door.hurry("b")
+    net.run(0.1)
+    assert a.told[-1] == ("opened", "b")
+
+
+def test_something_may_be_planned() -> None:
+    net, *_ = pair()
+    times: list[float] = []
+    net.at(1.5, lambda: times.append(net.now))
+    began = net.now
+    net.run(2)
+    assert times == [began + 1.5]

@@ -14,7 +14,7 @@ from clusterkit.core.identity import NodeId
 from clusterkit.core.proof import Party, Role, prepare_cookies
 from clusterkit.core.record import Kind, Part, RecordReader, RecordWriter, part
 from clusterkit.core.session import Lane, Outgoing, Resume
-from clusterkit.errors import JoinError, ProtocolError
+from clusterkit.errors import ClusterError, JoinError, ProtocolError
 from clusterkit.runtime import entropy, now
 from clusterkit.testing.network import World
 from clusterkit.testing.path import Conditions
@@ -119,6 +119,9 @@ class Floor:
 
     def parted(self, link: Link, reason: Reason) -> None:
         self.told.append(("parted", link.peer.name, reason))
+
+    def unreached(self, link: Link, dialled: NodeId, error: OSError | ClusterError) -> None:
+        self.told.append(("unreached", link.peer.name, dialled.port, type(error)))
 
     def refused(self, link: Link, error: JoinError) -> None:
         self.told.append(("refused", link.peer.name, type(error)))
