@@ -452,8 +452,7 @@ class GossipRing:
     async def update(self, node: Which, *, weight: int) -> None:
         """Give a member another weight, 1 to 1,000: its part of the keys. Raises `UnknownNode`, `ConfigError`."""
         driver = self._in_ring()
-        name = self._known(node).name
-        driver.step(Reweigh(name, checked_weight(weight)))
+        driver.step(Reweigh(self._known(node).name, checked_weight(weight)))
 
     def _in_ring(self) -> Driver:
         if self._kernel.closed:
@@ -483,7 +482,7 @@ class GossipRing:
 
     @property
     def ready(self) -> bool:
-        """Whether this node tells the others that it is ready: look-ups with ``alive=True`` skip one that is not."""
+        """Whether this node says that it is ready: look-ups with ``alive=True`` skip one that is not."""
         return self._ready
 
     def set_ready(self, ready: bool) -> None:

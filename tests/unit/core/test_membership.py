@@ -280,6 +280,14 @@ def test_insert_of_a_member_sets_its_weight_or_nothing_and_moves_nobody() -> Non
         mesh.step("a", Remove("nobody"))
 
 
+def test_a_member_that_is_down_and_inserted_again_is_invited() -> None:
+    """Its removal may be known to itself alone: who removed it was removed."""
+    mesh = Mesh("a", "b")
+    mesh["a"]._view.members["b"] = replace(mesh["a"].members["b"], state=State.DOWN)
+    assert Send("b", Invite()) in mesh.step("a", Insert(B))
+    assert mesh["b"].stopped is None
+
+
 def test_a_change_that_comes_before_what_it_depends_on_is_asked_for_when_it_has_waited() -> None:
     mesh = Mesh("a", "b")
     mesh.passes = lambda src, dst, message: not isinstance(message, News | Probe | ProbeAck)
