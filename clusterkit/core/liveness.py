@@ -137,8 +137,8 @@ class Liveness:
 
     @property
     def awaited(self) -> list[str]:
-        """The members that a probe of our own waits for: look for a sign of life of each before the next `Tick`."""
-        return self._probes.targets
+        """The members that are probed or suspected: look for a sign of life of each before the next `Tick`."""
+        return [*self._probes.targets, *(name for name in self._suspicions if self._probes.to(name) is None)]
 
     def step(self, event: Event, now: float) -> list[Effect]:
         """Take one event. Claims are stored before their event comes, and effects are carried out before the next."""
@@ -266,10 +266,12 @@ class Liveness:
         return []
 
     def _sign_of_life(self, event: SignOfLife, now: float) -> list[Effect]:
-        probe = self._probes.to(event.name)
-        return (
-            [] if probe is None or event.at <= probe.sent else self._answered(Answered(probe.number, event.name), now)
-        )
+        suspicion, probe = self._suspicions.get(event.name), self._probes.to(event.name)
+        if suspicion is not None and event.at > suspicion.begun and self._guards.proof_of_life:
+            suspicion.begin_anew(now)
+        if probe is None or event.at <= probe.sent:
+            return []
+        return self._answered(Answered(probe.number, event.name), now)
 
     def _indirect_answered(self, event: IndirectAnswered, now: float) -> list[Effect]:
         probe = self._probes.own(event.number)

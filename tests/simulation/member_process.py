@@ -138,7 +138,8 @@ class Process:
         self.membership = Membership(
             self.me, self.world.chance, self._wall, timers=self.world.timers, direct=self.world.direct
         )
-        self.membership._news = Recorder(self, self.world.direct)
+        desk = Recorder(self, self.world.direct)
+        self.membership._news = self.membership._detection._news = desk
         self.accepted = False
         self.verdicts.clear()
         self._stream.clear()

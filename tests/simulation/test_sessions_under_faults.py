@@ -5,7 +5,6 @@ that breaks a promise is replayed alone, with all that a simulation says of a fa
 ``pytest tests/simulation/test_sessions_under_faults.py -k nothing_is_lost --seed 4711`` or ``-k accounted_for``.
 """
 
-import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
 from functools import partial
@@ -14,7 +13,6 @@ from typing import Any
 import pytest
 
 from clusterkit import NodeId
-from clusterkit.core.channel import Reason
 from clusterkit.core.session import Fate, Outgoing, Resume, Session
 from clusterkit.kernel.address import Address
 from clusterkit.kernel.inbound import Inbound
@@ -239,15 +237,13 @@ def nothing_is_flushed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Link, "_settled", settled)
 
 
-def each_goodbye_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fault: who has all is told goodbye, and tells the others, who do not have all."""
+def a_leaver_is_forgotten_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault: who hears that a node leaves forgets it, before what it sent has come."""
 
-    async def part_all(self: Links, reason: Reason, deadline: float) -> None:
-        while links := list(self._links.values()):
-            await asyncio.gather(*(link.part(reason, deadline) for link in links))
-            self._links.clear()
+    async def release(self: Links, name: str, _: float) -> None:
+        await self.forget(name, "left")
 
-    monkeypatch.setattr(Links, "part_all", part_all)
+    monkeypatch.setattr(Links, "release", release)
 
 
 def any_incarnation_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,7 +266,7 @@ def any_incarnation_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
         (nothing_is_reported, "is nowhere"),
         (nothing_is_counted, "0 lost"),
         (nothing_is_flushed, "it had been accepted before the node closed"),
-        (each_goodbye_at_once, "it had been accepted before the node closed"),
+        (a_leaver_is_forgotten_at_once, "it had been accepted before the node closed"),
         (any_incarnation_will_do, "was taken by"),
     ],
     ids=lambda value: value.__name__ if callable(value) else None,

@@ -594,6 +594,21 @@ def test_any_record_answers_a_probe_that_it_came_after() -> None:
     assert member.pass_time(10.0) == []
 
 
+def test_a_suspicion_lasts_as_long_as_nothing_comes() -> None:
+    member = Member("b")
+    member.take(AskedToProbe("b"))
+    member.pass_time(1.0)
+    ranks = [member.claims["b"].rank]
+    assert member.liveness.awaited == ["b"]
+    for _ in range(5):
+        member.pass_time(1.0)
+        member.take(SignOfLife("b", member.now - 0.5))
+        member.take(SignOfLife("b", member.now - 0.5))  # no news: the suspicion began after it
+    ranks.append(member.claims["b"].rank)
+    member.pass_time(2.6)
+    assert [*ranks, member.claims["b"].rank] == [Rank.SUSPECT, Rank.SUSPECT, Rank.DOWN]
+
+
 def test_who_opens_a_link_is_alive_whatever_was_suspected_before() -> None:
     member = Member("b")
     member.take(AskedToProbe("b"))
