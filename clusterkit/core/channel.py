@@ -7,8 +7,8 @@ and time into PING or a cut (`tick`). It does no I/O.
 Rules (docs/wire.md, "Sessions" and "State machines"): a RESUME each way opens it,
 the initiator's first; nothing but RESUME is written before; its records begin small
 and grow, so that a peer behind a line that breaks early gets on all the same; an acknowledgement
-rides on a record that goes out anyway, and goes alone after 20 ms (1 s for ring messages
-that came alone), 64 KiB or 1,024 messages; an idle channel is silent; one that awaits an answer and reads nothing
+rides on a record that goes out anyway, and goes alone after 20 ms, 64 KiB or 1,024
+messages, but not for up to 64 ring messages that each came alone; an idle channel is silent; one that awaits an answer and reads nothing
 for 5 s sends PING, and is cut at 15 s.
 """
 
@@ -33,6 +33,7 @@ _MOST_ELEMENTS = 65_535
 _RING = [int(Op.RING)]  # how a ring message begins
 _ACK_MESSAGES = 1_024
 _ACK_SIZE = 64 << 10
+_RING_MESSAGES = 64  # that came alone: so many wait for a record to ride on, as probes at rest do
 _MOST_PONGS = 64  # PINGs left unanswered beyond it: who sends so many does not wait for each
 _PONGS_A_RECORD = 4
 _OVERSLEPT = 1.0  # a look this much too late says nothing about the peer
@@ -52,7 +53,6 @@ class Health:
     """The timers of a channel, in seconds."""
 
     ack_delay: float = 0.02
-    ring_ack_delay: float = 1.0  # for a ring message that came alone: a probe is answered anyway
     ping_after: float = 5.0
     cut_after: float = 15.0
     record_within: float = 30.0
@@ -196,8 +196,8 @@ class Channel:
         self._unreported += len(messages)
         self._unreported_size += len(body)
         alone = len(messages) == 1 and type(messages[0]) is list and messages[0][:1] == _RING
-        due = now + (self._health.ring_ack_delay if alone else self._health.ack_delay)
-        self._ack_at = due if self._ack_at is None else min(due, self._ack_at)
+        if self._ack_at is None and (not alone or self._unreported >= _RING_MESSAGES):
+            self._ack_at = now + self._health.ack_delay
         return Deliver(messages)
 
     def _other(self, kind: int, body: bytes) -> Iterator[Effect]:
@@ -306,7 +306,7 @@ class Channel:
     @property
     def awaits(self) -> bool:
         """Whether silence of the peer would mean something."""
-        return self.opened and (self._session.unacked > 0 or self._ping_sent or self._expects_reply())
+        return self.opened and (self.held > 0 or self._ping_sent or self._expects_reply())
 
     def probe(self, token: int) -> None:
         """Send PING with the next record, whatever is awaited."""

@@ -114,8 +114,8 @@ class Connection:
                     self.flush_soon()
                 if channel.inside_record and self._watch is None:
                     self._look(now())
-                if (ack_at := channel.ack_at) is not None and (self._ack is None or ack_at < self._ack.when()):
-                    self._acknowledge_at(ack_at)
+                if self._ack is None and (ack_at := channel.ack_at) is not None:
+                    self._ack = self._loop.call_at(ack_at, self._ack_due)
             return self._cut or Ended("closed by the other end")
         except (CrossedDials, ProtocolError, OSError) as error:
             return self._ended_by(error)
@@ -234,11 +234,6 @@ class Connection:
         self._flush()
 
     # -- time
-
-    def _acknowledge_at(self, at: float) -> None:
-        if self._ack is not None:
-            self._ack.cancel()
-        self._ack = self._loop.call_at(at, self._ack_due)
 
     def _ack_due(self) -> None:
         self._ack = None

@@ -468,7 +468,7 @@ def test_the_numbers_in_the_text() -> None:
     health = Health()
     for said in (
         f"at the latest {health.ack_delay * 1000:g} ms",
-        f"({health.ring_ack_delay:g} s when each of them was a ring message that came alone)",
+        f"for a record to ride on until there are {channel._RING_MESSAGES}",
         f"at {channel._ACK_MESSAGES:,} messages or {channel._ACK_SIZE >> 10} KiB",
         f"`max` less {channel.OVERHEAD} bytes",
         f"at most {channel.FLUSH_SIZE >> 10} KiB of messages plus one message",

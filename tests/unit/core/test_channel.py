@@ -525,15 +525,25 @@ def test_a_channel_knows_whether_a_record_is_unfinished() -> None:
     assert not other.channel.inside_record
 
 
-def test_a_ring_message_that_comes_alone_is_acknowledged_within_a_second_and_others_hurry_it() -> None:
+def test_ring_messages_that_come_alone_wait_for_a_record_to_ride_on_until_there_are_64() -> None:
     one, other = pair()
-    probe = [0, b"probe"]
-    one.put(probe, lane=Lane.CONTROL)
+    for number in range(63):
+        one.put([0, b"probe"], lane=Lane.CONTROL)
+        other.read(one.write(), now=1.0)
+        assert (other.channel.ack_at, one.channel.unacked, one.channel.held) == (None, number + 1, 0)
+        assert not one.channel.awaits
+    one.put([0, b"probe"], lane=Lane.CONTROL)
+    other.read(one.write(), now=2.0)
+    assert other.channel.ack_at == 2.02
+
+
+def test_another_message_has_ring_messages_acknowledged_too() -> None:
+    one, other = pair()
+    one.put([0, b"probe"], lane=Lane.CONTROL)
     other.read(one.write(), now=1.0)
-    assert (other.channel.ack_at, one.channel.unacked, one.channel.held) == (2.0, 1, 0)
     one.put([2, "to", "handler", b""])
     other.read(one.write(), now=1.5)
-    assert (other.channel.ack_at, one.channel.held) == (1.52, 1)
-    one.put(probe, lane=Lane.CONTROL)
-    other.read(one.write(), now=1.51)
-    assert other.channel.ack_at == 1.52
+    assert (other.channel.ack_at, one.channel.held, one.channel.awaits) == (1.52, 1, True)
+    other.channel.acknowledge_late()
+    one.read(other.write(now=1.52))
+    assert (one.channel.unacked, one.channel.awaits) == (0, False)
