@@ -19,7 +19,7 @@ PATIENCE = 30.0
 APP = "tests.integration.cluster_app:start"
 GRACE = 2.0  # seconds that a close may take beyond its budget
 KIB = bytes(1024)
-UNHURRIED = replace(QUICK, drain_timeout=10.0)
+UNHURRIED = replace(QUICK, drain_timeout=10.0, down_after=5.0)  # a busy machine may have no link for half a second
 
 
 # -- announced
