@@ -40,6 +40,7 @@ from clusterkit.errors import (
     NotInRing,
     OldIncarnation,
     ProtocolError,
+    UnsupportedPayload,
     VersionMismatch,
     WrongNode,
     WrongRing,
@@ -119,7 +120,11 @@ class Driver:
                 self._upward(effect)
 
     def _send(self, link: Link, message: RingMessage) -> None:
-        packed = self._bytes_of(message)
+        try:
+            packed = self._bytes_of(message)
+        except UnsupportedPayload as error:
+            logger.error("ring %s is too large to be told to %s: %s", self._kernel.links.me.ring, link.peer.name, error)
+            return
         if Pieces.fits(packed):
             self._kernel.send_ring(link, packed)
             return

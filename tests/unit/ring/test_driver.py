@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -13,7 +14,7 @@ from clusterkit.core.channel import Reason
 from clusterkit.core.identity import NodeId
 from clusterkit.core.members import MemberUp, State
 from clusterkit.core.membership import Membership
-from clusterkit.core.membership_events import Begun, Effect, Insert, Notify, Ready, Remove, Reweigh, Stopped
+from clusterkit.core.membership_events import Begun, Effect, Insert, Notify, Ready, Remove, Reweigh, Send, Stopped
 from clusterkit.core.ring_frames import Verdict
 from clusterkit.core.ring_messages import State as WholeState
 from clusterkit.core.ring_messages import unpack
@@ -208,3 +209,19 @@ async def test_the_ring_is_kept_a_second_after_it_changed_and_at_the_end(tmp_pat
             assert isinstance(message, WholeState)
             assert sorted(message.full.entries) == ["a", "x", "y"]
             assert (saved.ring_id, saved.boot) == ("test", 10)
+
+
+# -- a ring that is too large
+
+
+async def test_a_state_that_cannot_be_packed_is_logged_and_costs_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    async with Floors() as floors:
+        kernel = await floors.kernel("a")
+        async with driving(kernel) as driver:
+            await linked(floors, driver)
+            full = driver.membership.ring.full()
+            too_large = replace(full, fences={f"gone-{number}": 1 for number in range(40_000)})
+            driver._carry_out(Send("b", WholeState(too_large)))
+            assert "too large to be told to b" in caplog.text
+            driver._carry_out(Send("b", WholeState(full)))
+            assert caplog.text.count("too large") == 1
