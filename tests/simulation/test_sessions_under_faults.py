@@ -17,6 +17,7 @@ from clusterkit.core.session import Fate, Outgoing, Resume, Session
 from clusterkit.kernel.address import Address
 from clusterkit.kernel.inbound import Inbound
 from clusterkit.kernel.kernel import Kernel
+from clusterkit.runtime import now
 from clusterkit.testing import simulate
 from clusterkit.transport.connection import Connection
 from clusterkit.transport.link import Link
@@ -131,15 +132,16 @@ def acknowledged_before_it_is_delivered(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def given_up_and_writes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fault: a connection that was given up for another takes messages from the session."""
-    flush = Connection._flush
+    """Fault: a connection that was given up for another takes messages from the session, when the other is open."""
+    resumed = Link._resumed
 
-    def write_on(self: Connection) -> None:
-        closed, self.closed = self.closed, False
-        flush(self)
-        self.closed = closed
+    def resumed_and_written_on(self: Link, connection: Connection, theirs: Resume, boot: int, openings: int) -> None:
+        earlier = self.connection
+        resumed(self, connection, theirs, boot, openings)
+        if earlier is not None and earlier.channel.opened:
+            earlier.channel.next_record(now())
 
-    monkeypatch.setattr(Connection, "_flush", write_on)
+    monkeypatch.setattr(Link, "_resumed", resumed_and_written_on)
 
 
 def given_up_and_reads_on(monkeypatch: pytest.MonkeyPatch) -> None:
