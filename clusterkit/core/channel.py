@@ -6,10 +6,11 @@ and time into PING or a cut (`tick`). It does no I/O.
 
 Rules (docs/wire.md, "Sessions" and "State machines"): a RESUME each way opens it,
 the initiator's first; nothing but RESUME is written before; its records begin small
-and grow, so that a peer behind a line that breaks early gets on all the same; an acknowledgement
-rides on a record that goes out anyway, and goes alone after 20 ms, 64 KiB or 1,024
-messages, but not for up to 64 ring messages that each came alone; an idle channel is silent; one that awaits an answer and reads nothing
-for 5 s sends PING, and is cut at 15 s.
+and grow, so that a peer behind a line that breaks early gets on all the same; an
+acknowledgement rides on a record that goes out anyway, and goes alone after 20 ms, 64
+KiB or 1,024 messages, but not for up to 64 ring messages that each came alone; an idle
+channel is silent; one that awaits an answer and reads nothing for 5 s sends PING, and is
+cut at 15 s.
 """
 
 from collections import deque
@@ -195,8 +196,7 @@ class Channel:
         self._session.received += len(messages)
         self._unreported += len(messages)
         self._unreported_size += len(body)
-        alone = len(messages) == 1 and type(messages[0]) is list and messages[0][:1] == _RING
-        if self._ack_at is None and (not alone or self._unreported >= _RING_MESSAGES):
+        if self._ack_at is None and (self._unreported >= _RING_MESSAGES or not _is_lone_ring_message(messages)):
             self._ack_at = now + self._health.ack_delay
         return Deliver(messages)
 
@@ -299,11 +299,6 @@ class Channel:
         return len(self._session) if self.opened else 0
 
     @property
-    def unacked(self) -> int:
-        """How many messages the peer has not acknowledged."""
-        return self._session.unacked if self.opened else 0
-
-    @property
     def awaits(self) -> bool:
         """Whether silence of the peer would mean something."""
         return self.opened and (self.held > 0 or self._ping_sent or self._expects_reply())
@@ -356,6 +351,10 @@ class Channel:
         if not self._ping_sent:
             self.probe(0)
         return min(silent_from + health.cut_after, now + health.ping_after)
+
+
+def _is_lone_ring_message(messages: list[Any]) -> bool:
+    return len(messages) == 1 and type(messages[0]) is list and messages[0][:1] == _RING
 
 
 def _data_part(bodies: list[bytes]) -> bytes:

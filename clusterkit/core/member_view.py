@@ -13,7 +13,6 @@ from clusterkit.core.ring_entry import Rank
 from clusterkit.core.ring_state import RingState
 
 _STATES = {Rank.ALIVE: State.ALIVE, Rank.SUSPECT: State.SUSPECT, Rank.DOWN: State.DOWN, Rank.LEFT: State.LEFT}
-_OUT = (State.DOWN, State.LEFT)
 
 
 class MemberView:
@@ -41,7 +40,7 @@ class MemberView:
             self._suspect_since.setdefault(name, now)
         else:
             self._suspect_since.pop(name, None)
-        if after is not None and is_out(after):
+        if after is not None and after.is_out:
             self.down_since.setdefault(name, now)
         else:
             self.down_since.pop(name, None)
@@ -93,7 +92,7 @@ class MemberView:
 
     def reachable(self) -> list[str]:
         """The members that take part in spreading news, by name."""
-        return [name for name, member in self.members.items() if not is_out(member)]
+        return [name for name, member in self.members.items() if not member.is_out]
 
     def down_for(self, duration: float, now: float) -> list[str]:
         """The members that have been down for so many seconds."""
@@ -114,8 +113,3 @@ def _meta(packed: bytes) -> Mapping[str, Any]:
     except PayloadError:
         return {}
     return meta if isinstance(meta, dict) else {}
-
-
-def is_out(member: Member) -> bool:
-    """Whether nothing can be asked of a member: it is down, or on its way out."""
-    return member.state in _OUT

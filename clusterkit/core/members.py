@@ -49,9 +49,24 @@ class Member:
         return self.node.name
 
     @property
+    def is_out(self) -> bool:
+        """Whether nothing can be asked of it: it is down, or on its way out."""
+        return self.state in (State.DOWN, State.LEFT)
+
+    @property
+    def verdict(self) -> str | None:
+        """Why calls to it fail at once; None while they go.
+
+        >>> node = NodeId("a", "127.0.0.1", 7022, 1)
+        >>> Member(node).verdict, Member(node, State.DOWN, why="stopped").verdict, Member(node, State.LEFT).verdict
+        (None, 'stopped', 'left')
+        """
+        return (self.why or self.state.value) if self.is_out else None
+
+    @property
     def available(self) -> bool:
         """Whether look-ups with ``alive=True`` choose it: alive or suspected, and ready."""
-        return self.ready and self.state in (State.ALIVE, State.SUSPECT)
+        return self.ready and not self.is_out
 
 
 @dataclass(frozen=True, slots=True)

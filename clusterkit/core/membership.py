@@ -27,7 +27,7 @@ from clusterkit.core.farewell import Farewell
 from clusterkit.core.housekeeping import Housekeeping
 from clusterkit.core.identity import NodeId, is_same_start
 from clusterkit.core.liveness_timers import Timers
-from clusterkit.core.member_view import MemberView, is_out
+from clusterkit.core.member_view import MemberView
 from clusterkit.core.members import Member, MemberRemoved, State, changes
 from clusterkit.core.membership_events import (
     Accepted,
@@ -325,7 +325,7 @@ class Membership:
         entry = self.ring.entry(node.name)
         if entry is not None and (entry.host, entry.port) == (node.host, node.port):  # not where it was before
             self._view.why[node.name] = event.why
-            if (known := self.members.get(node.name)) is not None and is_out(known):
+            if (known := self.members.get(node.name)) is not None and known.is_out:
                 self._changed(node.name)  # for another reason now
             if event.refused:
                 self._live(liveness.DialRefused(node.name, entry.boot))
@@ -334,8 +334,8 @@ class Membership:
         """A goodbye is the last word of a run."""
         name, claim = event.name, self.ring.claim(event.name)
         entry = self.ring.entry(name)
-        is_out = self.stopped is not None or self._farewell.begun  # they may say goodbye because of that
-        if is_out or entry is None or event.boot < max(claim.boot, entry.boot):
+        outside = self.stopped is not None or self._farewell.begun  # they may say goodbye because of that
+        if outside or entry is None or event.boot < max(claim.boot, entry.boot):
             return
         self._view.why[name] = "left" if event.left else "stopped"
         self._detection.believe(name, Claim(event.boot, claim.inc, Rank.LEFT if event.left else Rank.DOWN, claim.ready))
@@ -500,7 +500,7 @@ class Membership:
         """Let a member that is linked, and was above suspicion until now, refute what others say of it."""
         known = self.members.get(name)
         patience = self._detection.patience
-        called_down = known is not None and not is_out(known) and self.ring.claim(name).rank is Rank.DOWN
+        called_down = known is not None and not known.is_out and self.ring.claim(name).rank is Rank.DOWN
         if called_down and name in self._open and self._view.suspected_for(name, self._now) < patience:
             self._view.doubt(name, self._now + patience)
             self._detection.probe(name, 0)
@@ -522,9 +522,9 @@ class Membership:
             if name in self._open:
                 self._live(liveness.LinkOpened(name))
         self._live(liveness.Believed(name))
-        if before is None or is_out(before) != is_out(after):
-            self._effects.append(Judge(name, (after.why or after.state.value) if is_out(after) else None))
-        if before is not None and is_out(before) and not is_out(after):
+        if before is None or before.is_out != after.is_out:
+            self._effects.append(Judge(name, after.verdict))
+        if before is not None and before.is_out and not after.is_out:
             self._effects += [Hurry(other) for other in self._view.down_since if other not in self._open]
 
     # -- telling

@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 from clusterkit.core.channel import Reason
 from clusterkit.core.identity import NodeId
-from clusterkit.core.member_view import is_out
 from clusterkit.core.membership import Membership
 from clusterkit.core.membership_events import (
     Effect,
@@ -145,7 +144,7 @@ class Driver:
             await links.drop(name, now() + self._kernel.config.drain_timeout)
         member = self.membership.members.get(name)
         if member is not None and not self._over and self.membership.stopped is None:  # it is in the ring again
-            links.link_to(member.node).judge((member.why or member.state.value) if is_out(member) else None)
+            links.link_to(member.node).judge(member.verdict)
 
     def _arm(self) -> None:
         at = None if self._over else self.membership.next_deadline

@@ -21,7 +21,6 @@ from clusterkit.core.members import (
     MemberRemoved,
     MemberUpdated,
     RingChanged,
-    State,
 )
 from clusterkit.core.membership import Membership
 from clusterkit.core.membership_events import (
@@ -144,7 +143,7 @@ class GossipRing:
         seconds of detection.
         """
         members = self.members
-        alive = sum(member.state in (State.ALIVE, State.SUSPECT) for member in members)
+        alive = sum(not member.is_out for member in members)
         return alive >= least if least is not None else 2 * alive > len(members)
 
     def _running(self) -> Membership | None:

@@ -107,7 +107,7 @@ def test_nothing_but_resume_is_written_before_the_link_is_open() -> None:
     one.channel.say_goodbye(Reason.STOP)
     assert kinds(one.write(), 0) == [Kind.RESUME]
     assert one.write() == b""
-    assert (one.channel.unacked, one.channel.awaits) == (0, False)
+    assert (one.session.unacked, one.channel.awaits) == (0, False)
 
 
 def test_no_ping_is_written_before_the_link_is_open() -> None:
@@ -256,7 +256,7 @@ def test_an_acknowledgement_waits_20_ms_for_a_record_to_ride_on() -> None:
     record = other.write(now=1.02)
     assert kinds(record, 1, KEYS.by_responder) == [Kind.ACK, Kind.DATA]
     one.read(record)
-    assert (one.session.acked, one.channel.unacked) == (1, 0)
+    assert (one.session.acked, one.session.unacked) == (1, 0)
     assert other.channel.ack_at is None
 
 
@@ -530,7 +530,7 @@ def test_ring_messages_that_come_alone_wait_for_a_record_to_ride_on_until_there_
     for number in range(63):
         one.put([0, b"probe"], lane=Lane.CONTROL)
         other.read(one.write(), now=1.0)
-        assert (other.channel.ack_at, one.channel.unacked, one.channel.held) == (None, number + 1, 0)
+        assert (other.channel.ack_at, one.session.unacked, one.channel.held) == (None, number + 1, 0)
         assert not one.channel.awaits
     one.put([0, b"probe"], lane=Lane.CONTROL)
     other.read(one.write(), now=2.0)
@@ -546,4 +546,4 @@ def test_another_message_has_ring_messages_acknowledged_too() -> None:
     assert (other.channel.ack_at, one.channel.held, one.channel.awaits) == (1.52, 1, True)
     other.channel.acknowledge_late()
     one.read(other.write(now=1.52))
-    assert (one.channel.unacked, one.channel.awaits) == (0, False)
+    assert (one.session.unacked, one.channel.awaits) == (0, False)

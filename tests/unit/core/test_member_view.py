@@ -1,7 +1,7 @@
 """The view of the members: what is known and what is believed, read together, and since when."""
 
 from clusterkit.core.identity import NodeId
-from clusterkit.core.member_view import MemberView, is_out
+from clusterkit.core.member_view import MemberView
 from clusterkit.core.members import Member, State
 from clusterkit.core.ring_entry import Actor, Claim, Rank
 from clusterkit.core.ring_state import RingState
@@ -46,7 +46,7 @@ def test_one_that_is_down_says_why() -> None:
     ring.hear("b", UP._replace(rank=Rank.DOWN))
     _, member = view.look("b", 10.0)
     assert member is not None
-    assert (member.state, member.why, is_out(member)) == (State.DOWN, "does not answer", True)
+    assert (member.state, member.why, member.is_out) == (State.DOWN, "does not answer", True)
     view.why["b"] = "refused"
     _, member = view.look("b", 10.0)
     assert member is not None
