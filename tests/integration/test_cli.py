@@ -327,6 +327,20 @@ def test_a_made_key_starts_a_cluster(start: Starter, tmp_path: Path) -> None:
 # -- start
 
 
+def test_a_state_directory_is_one_nodes_and_seeds_may_stand_in_the_environment(start: Starter, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    a = start("a", "--state-dir", kept)
+    b = start("b", CLUSTERKIT_SEEDS=f"127.0.0.1:1, {a.address}", CLUSTERKIT_STATE_DIR=str(tmp_path / "other"))
+    b.says("joined ring test: 2 members: a, b")
+    assert (tmp_path / "other").is_dir()
+    code, printed = start("a", "--state-dir", kept, ring="elsewhere").ends()
+    assert (code, len(printed)) == (1, 2)
+    assert "is in use by process" in printed[0]
+    code, printed = start("c", CLUSTERKIT_SEEDS="nonsense").ends()
+    assert code == 2
+    assert "CLUSTERKIT_SEEDS" in printed[0]
+
+
 def test_a_node_that_gets_sigterm_leaves_within_two_seconds(start: Starter) -> None:
     seed = start("seed")
     for name, which in (("first", signal.SIGTERM), ("second", signal.SIGINT)):

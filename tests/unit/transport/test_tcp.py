@@ -355,3 +355,19 @@ async def test_a_stream_that_was_closed_with_much_to_send_may_be_aborted() -> No
     near.abort()
     far.abort()
     await listener.aclose()
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="this system bounds nothing")
+async def test_the_system_takes_little_that_it_cannot_send() -> None:
+    accepted: list[Stream] = []
+    listener = await TcpNetwork().listen("127.0.0.1", 0, accepted.append)
+    stream = await TcpStream.dial("127.0.0.1", listener.port)
+    try:
+        assert stream._writer is not None
+        sock = stream._writer.get_extra_info("socket")
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == 128 << 10
+    finally:
+        stream.abort()
+        await eventually(lambda: accepted)
+        accepted[0].abort()
+        await listener.aclose()
