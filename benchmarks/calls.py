@@ -26,7 +26,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clusterkit import Config, GenServer, Node, Ref, call, cast
+from clusterkit import Config, GenServer, Mailbox, Node, Ref, call, cast
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -38,7 +38,7 @@ CONFIG = Config(message_limit=8 << 20)
 class Echo(GenServer):
     """Answers with what it gets; counts casts."""
 
-    mailbox_limit = 1_000_000
+    mailbox = Mailbox(1_000_000)
 
     def __init__(self) -> None:
         self.count = 0

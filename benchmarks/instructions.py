@@ -36,7 +36,7 @@ from pathlib import Path
 
 import clusterkit
 from benchmarks.side_by_side import machine, verdict
-from clusterkit import GenServer, Node, Ref, call, cast
+from clusterkit import GenServer, Mailbox, Node, Ref, call, cast
 
 ROOT = Path(__file__).parent.parent
 COOKIE = "a benchmark's cookie, not a secret"
@@ -67,7 +67,7 @@ _START = 50e-6  # seconds a turn until the first load
 class Echo(GenServer):
     """Answers with what it gets; counts casts."""
 
-    mailbox_limit = 1_000_000
+    mailbox = Mailbox(1_000_000)
 
     def __init__(self) -> None:
         self.count = 0

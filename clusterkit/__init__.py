@@ -12,13 +12,23 @@ and `clusterkit.core.session`.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from clusterkit.actors.child import Child as Child
+    from clusterkit.actors.child import ChildInfo as ChildInfo
     from clusterkit.actors.gen_server import NOREPLY as NOREPLY
     from clusterkit.actors.gen_server import GenServer as GenServer
     from clusterkit.actors.gen_server import NoReply as NoReply
+    from clusterkit.actors.gen_server import Stop as Stop
     from clusterkit.actors.handlers import call as call
     from clusterkit.actors.handlers import cast as cast
     from clusterkit.actors.handlers import on as on
+    from clusterkit.actors.inspection import ActorInfo as ActorInfo
+    from clusterkit.actors.many import Replies as Replies
     from clusterkit.actors.ref import Ref as Ref
+    from clusterkit.actors.signals import Down as Down
+    from clusterkit.actors.signals import Exit as Exit
+    from clusterkit.actors.signals import TimerFired as TimerFired
+    from clusterkit.actors.supervisor import Supervisor as Supervisor
+    from clusterkit.actors.timers import Timer as Timer
     from clusterkit.config import Config as Config
     from clusterkit.core.bounded_load import BoundedLoad as BoundedLoad
     from clusterkit.core.dotted_versions import DottedVersionVectorSet as DottedVersionVectorSet
@@ -38,6 +48,7 @@ if TYPE_CHECKING:
     from clusterkit.core.members import MemberUpdated as MemberUpdated
     from clusterkit.core.members import RingChanged as RingChanged
     from clusterkit.core.members import State as State
+    from clusterkit.core.message_types import message as message
     from clusterkit.core.ring_diff import RingDiff as RingDiff
     from clusterkit.core.tokens import TokenScheme as TokenScheme
     from clusterkit.core.vector_clock import Causality as Causality
@@ -45,6 +56,7 @@ if TYPE_CHECKING:
     from clusterkit.errors import AddressError as AddressError
     from clusterkit.errors import AlreadyInRing as AlreadyInRing
     from clusterkit.errors import AuthFailed as AuthFailed
+    from clusterkit.errors import CallCycle as CallCycle
     from clusterkit.errors import CallError as CallError
     from clusterkit.errors import CallTimeout as CallTimeout
     from clusterkit.errors import ClusterError as ClusterError
@@ -83,18 +95,28 @@ if TYPE_CHECKING:
     from clusterkit.kernel.events import DeadLetter as DeadLetter
     from clusterkit.kernel.events import LinkDown as LinkDown
     from clusterkit.kernel.events import LinkUp as LinkUp
+    from clusterkit.kernel.events import Refused as Refused
     from clusterkit.kernel.mailbox import From as From
+    from clusterkit.kernel.mailbox import Mailbox as Mailbox
+    from clusterkit.kernel.monitors import Monitor as Monitor
+    from clusterkit.kernel.telemetry import Telemetry as Telemetry
+    from clusterkit.kernel.turns import deadline as deadline
     from clusterkit.node import Node as Node
-    from clusterkit.node import Replies as Replies
     from clusterkit.ring.gossip_ring import GossipRing as GossipRing
     from clusterkit.ring.subscribers import EventStream as EventStream
     from clusterkit.services.client import Client as Client
     from clusterkit.transport.tls import TLS as TLS
 
 _HOMES = {
-    "clusterkit.actors.gen_server": ("GenServer", "NOREPLY", "NoReply"),
+    "clusterkit.actors.child": ("Child", "ChildInfo"),
+    "clusterkit.actors.gen_server": ("GenServer", "NOREPLY", "NoReply", "Stop"),
     "clusterkit.actors.handlers": ("call", "cast", "on"),
+    "clusterkit.actors.inspection": ("ActorInfo",),
+    "clusterkit.actors.many": ("Replies",),
     "clusterkit.actors.ref": ("Ref",),
+    "clusterkit.actors.signals": ("Down", "Exit", "TimerFired"),
+    "clusterkit.actors.supervisor": ("Supervisor",),
+    "clusterkit.actors.timers": ("Timer",),
     "clusterkit.config": ("Config",),
     "clusterkit.core.bounded_load": ("BoundedLoad",),
     "clusterkit.core.dotted_versions": ("DottedVersionVectorSet",),
@@ -109,6 +131,7 @@ _HOMES = {
     ),
     "clusterkit.core.identity": ("NodeId",),
     "clusterkit.core.liveness_timers": ("Timers",),
+    "clusterkit.core.message_types": ("message",),
     "clusterkit.core.members": (
         "Lagged",
         "Member",
@@ -126,6 +149,7 @@ _HOMES = {
         "AddressError",
         "AlreadyInRing",
         "AuthFailed",
+        "CallCycle",
         "CallError",
         "CallTimeout",
         "ClusterError",
@@ -162,9 +186,12 @@ _HOMES = {
         "WrongNode",
         "WrongRing",
     ),
-    "clusterkit.kernel.events": ("DeadLetter", "LinkDown", "LinkUp"),
-    "clusterkit.kernel.mailbox": ("From",),
-    "clusterkit.node": ("Node", "Replies"),
+    "clusterkit.kernel.events": ("DeadLetter", "LinkDown", "LinkUp", "Refused"),
+    "clusterkit.kernel.mailbox": ("From", "Mailbox"),
+    "clusterkit.kernel.monitors": ("Monitor",),
+    "clusterkit.kernel.telemetry": ("Telemetry",),
+    "clusterkit.kernel.turns": ("deadline",),
+    "clusterkit.node": ("Node",),
     "clusterkit.ring.gossip_ring": ("GossipRing",),
     "clusterkit.ring.subscribers": ("EventStream",),
     "clusterkit.services.client": ("Client",),

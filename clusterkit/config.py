@@ -101,12 +101,22 @@ class Config:
     of all members; None: never by itself."""
 
     drain_timeout: float = 10.0
-    """Seconds that a graceful stop gives to running handlers and unacknowledged messages."""
+    """Seconds that a graceful stop gives to running handlers, mailboxes and unacknowledged messages."""
+
+    tracebacks: bool = True
+    """Whether an exception that goes to another member carries the text of its traceback. Clients never see it."""
+
+    watchdog: float | None = None
+    """Seconds that the event loop may stand still before a thread names the handler that holds it; None: no thread."""
 
     def __post_init__(self) -> None:
         for each in fields(self):
             value = getattr(self, each.name)
             if value is None and each.default is None:
+                continue
+            if each.name == "tracebacks":
+                if not isinstance(value, bool):
+                    raise ConfigError(f"tracebacks is {value!r}: it must be True or False")
                 continue
             if each.name == "timers":
                 if not isinstance(value, Timers):

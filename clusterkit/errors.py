@@ -34,6 +34,7 @@ user catches have plain names, and a second base where users expect it::
     │  ├─ NoSuchMethod (LookupError)      the server exports no such handler
     │  ├─ ServerDown                      the server stopped before it answered
     │  ├─ MailboxFull                     the server's mailbox is full
+    │  ├─ CallCycle                       the server waits, directly or not, for this very call; has .chain
     │  ├─ LinkFull                        the outbox to that node stayed full until the deadline
     │  ├─ MessageTooLarge (ValueError)    over the receiver's limit: never sent
     │  └─ UnsupportedPayload (TypeError)  a value that msgpack cannot carry; has .path
@@ -216,6 +217,25 @@ class ServerDown(CallError):
 
 class MailboxFull(CallError):
     """The server has as many messages waiting as its mailbox takes."""
+
+
+class CallCycle(CallError):
+    """The server waits, directly or not, for this very call, and could never answer it.
+
+    ``chain`` names the turns that wait, the first of them first, each as ``node/run/serial:turn/name``.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        node: object = None,
+        target: str = "",
+        executed: Executed = "no",
+        chain: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(message, node=node, target=target, executed=executed)
+        self.chain = chain
 
 
 class LinkFull(CallError):

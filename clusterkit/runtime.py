@@ -15,14 +15,15 @@ import os
 import random
 import signal
 import socket
+import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, Protocol, TypeVar, cast
 
 T = TypeVar("T")
 _CANCELS = 3  # how often a task is told to end, a second apart
+_JOIN = 1.0  # seconds that the loop waits for a thread of ours to end
 logger = logging.getLogger("clusterkit")
-logger.addHandler(logging.NullHandler())
 
 
 class Environment(Protocol):
@@ -85,6 +86,21 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
+def is_simulated() -> bool:
+    """Whether the running loop's time is not the machine's: nothing beside it can measure it."""
+    return environment() is not _SYSTEM
+
+
+def machine_time() -> float:
+    """Monotonic seconds of the machine, for threads: a loop may show the time at which its turn began."""
+    return time.monotonic()
+
+
+def processor_time() -> float:
+    """Seconds of processor that all threads of this process have used."""
+    return time.process_time()
+
+
 def wall_time() -> float:
     """Unix time in seconds; for incarnations and logs only."""
     return environment().wall_time()
@@ -110,17 +126,36 @@ async def in_thread(work: Callable[[], T]) -> T:
     return await environment().in_thread(work)
 
 
+class Daemon:
+    """A thread beside the loop, for what must go on while the loop stands still.
+
+    ``work`` is given ``wait(seconds)``, which says whether to end. The thread never keeps the process alive.
+    """
+
+    def __init__(self, name: str, work: Callable[[Callable[[float], bool]], None]) -> None:
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=work, args=(self._ended.wait,), name=name, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End it, and wait until it has ended, for a second at the most: all it does is wait."""
+        self._ended.set()
+        self._thread.join(_JOIN)
+
+
 class Tasks:
     """The owner of a set of tasks: it starts them, watches them and ends them.
 
     A task that ends in an exception is logged at once, so nothing dies unseen. It runs
     in a copy of the owner's context, not of the caller's: what a caller has set for
     itself, such as a deadline, does not live on in a task that outlives it. With a
-    ``parent`` the context is the parent's.
+    ``parent`` the context is the parent's. An owner that looks at how each of them ended is not
+    ``logged`` for.
     """
 
-    def __init__(self, owner: str, parent: "Tasks | None" = None) -> None:
+    def __init__(self, owner: str, parent: "Tasks | None" = None, *, logged: bool = True) -> None:
         self._owner = owner
+        self._logged = logged
         self.context: contextvars.Context = parent.context if parent is not None else contextvars.copy_context()
         self._running: dict[asyncio.Task[Any], None] = {}
 
@@ -134,11 +169,14 @@ class Tasks:
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._running.pop(task, None)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if self._logged and not task.cancelled() and (error := task.exception()) is not None:
             logger.error("task %s failed", task.get_name(), exc_info=error)
 
     def __len__(self) -> int:
         return len(self._running)
+
+    def __contains__(self, task: object) -> bool:
+        return task in self._running
 
     async def aclose(self) -> None:
         """Cancel all tasks but the calling one and wait until they have ended, for 3 s at the most."""
@@ -152,6 +190,16 @@ class Tasks:
         for task in self._running:
             if task is not me:
                 logger.error("task %s does not end: it swallows its cancellation", task.get_name())
+
+
+class Shielded(Awaitable[T]):
+    """Awaits a future again and again: who gives up waiting does not cancel it."""
+
+    def __init__(self, future: asyncio.Future[T]) -> None:
+        self._future = future
+
+    def __await__(self) -> Generator[Any, None, T]:
+        return asyncio.shield(self._future).__await__()
 
 
 async def until(deadline: float, work: Awaitable[T]) -> T:

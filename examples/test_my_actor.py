@@ -1,10 +1,13 @@
-"""How to test your own actor: three lines of test, alone, and the same on two simulated nodes."""
+"""How to test your own actor: three lines of test, alone, over half an hour, and on two simulated nodes.
+
+python -m pytest examples/test_my_actor.py
+"""
 
 import asyncio
 
 import pytest
 
-from clusterkit import GenServer, Node, UnsupportedPayload, call
+from clusterkit import GenServer, Node, NoSuchServer, Stop, TimerFired, UnsupportedPayload, call
 from clusterkit.testing import SimCluster, isolated
 
 
@@ -33,6 +36,33 @@ async def test_payloads_are_what_a_remote_caller_would_see() -> None:
         assert await ref.call(Account.history, ("mo", "tu")) == [["mo", "tu"]]  # tuples arrive as lists
         with pytest.raises(UnsupportedPayload, match=r"args\[0\]"):
             await ref.call(Account.history, object())
+
+
+class Session(GenServer):
+    """Ends when nobody came for ten minutes."""
+
+    async def init(self) -> None:
+        self.timer = self.send_after(600.0, "idle")
+
+    @call
+    async def touch(self) -> None:
+        self.cancel_timer(self.timer)
+        self.timer = self.send_after(600.0, "idle")
+
+    async def handle_info(self, info: object) -> None:
+        if info == TimerFired("idle"):
+            raise Stop
+
+
+@pytest.mark.simulation(seed=7)
+async def test_half_an_hour_passes_in_milliseconds() -> None:
+    async with isolated(Session()) as ref:
+        for _ in range(3):
+            await asyncio.sleep(500)
+            await ref.call(Session.touch)
+        await asyncio.sleep(601)
+        with pytest.raises(NoSuchServer):
+            await ref.call(Session.touch)
 
 
 async def app(node: Node) -> None:

@@ -34,3 +34,14 @@ async def test_a_call_into_a_partition_fails_and_after_it_works() -> None:
         sim.heal()
         await sim.settle()
         assert await counter.call(Counter.add, 0) in (1, 2)  # the call that failed may have run: err.executed says so
+
+
+@pytest.mark.simulation(seeds=5)
+async def test_a_restarted_node_has_the_same_name_and_another_life() -> None:
+    async with SimCluster(2, app=app) as sim:
+        counter = sim["a"].ref(Counter, "counter", on="b")
+        assert await counter.call(Counter.add, 1) == 1
+        async with sim["a"].monitor(counter) as down:
+            await sim.restart("b")
+            assert (await down).reason == "noconnection"
+        assert await counter.call(Counter.add, 1) == 1  # the name finds the new one

@@ -7,35 +7,40 @@ incarnation is.
 
 from __future__ import annotations
 
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 from clusterkit.actors.gen_server import GenServer
-from clusterkit.actors.handlers import check_timeout
-from clusterkit.errors import UsageError
+from clusterkit.actors.handlers import check_timeout, mark_of
+from clusterkit.actors.retries import retried
+from clusterkit.errors import ConfigError, UsageError
+from clusterkit.kernel.address import Address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from clusterkit.actors.handlers import Handler
+    from clusterkit.actors.handlers import Handler, Kind
     from clusterkit.core.identity import NodeId
-    from clusterkit.kernel.address import Address
     from clusterkit.kernel.kernel import Kernel
 
-A = TypeVar("A", bound=GenServer)
+A_co = TypeVar("A_co", bound=GenServer, covariant=True)
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Ref(Generic[A]):
+class Ref(Generic[A_co]):
     """A server of type ``A``. Cheap to make; sending through it is what costs."""
 
-    __slots__ = ("_address", "_cls", "_kernel", "_timeout")
+    __slots__ = ("_address", "_cls", "_kernel", "_retry", "_timeout")
 
-    def __init__(self, kernel: Kernel, cls: type[A], address: Address, timeout: float | None = None) -> None:
+    def __init__(
+        self, kernel: Kernel, cls: type[A_co], address: Address, timeout: float | None = None, retry: int = 0
+    ) -> None:
         self._kernel = kernel
         self._cls = cls
         self._address = address
         self._timeout = timeout
+        self._retry = retry
 
     @property
     def address(self) -> Address:
@@ -53,26 +58,53 @@ class Ref(Generic[A]):
         return self._address.to if isinstance(self._address.to, str) else None
 
     def __repr__(self) -> str:
-        return f"<Ref[{self._cls.__name__}] {self._address}>"
+        here = "" if self._address.node else f" on {self._kernel.id.name}"
+        return f"<Ref[{self._cls.__name__}] {self._address}{here}>"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Ref) and (self._address, self.node) == (other._address, other.node)
+        return isinstance(other, Ref) and self._key == other._key
 
     def __hash__(self) -> int:
-        return hash(self._address)
-
-    def with_(self, *, timeout: float) -> Ref[A]:
-        """The same server with another default timeout, in seconds."""
-        return Ref(self._kernel, self._cls, self._address, check_timeout(timeout))
+        return hash(self._key)
 
     @property
-    def proxy(self) -> A:
+    def _key(self) -> tuple[str, int, str | int]:
+        name, incarnation, to = self._address.key
+        return name or self._kernel.id.name, incarnation, to
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name in self._cls.__handlers__:
+                raise AttributeError(f"{self!r} is a reference: use ref.proxy.{name}(...), or ref.call")
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def address_for(self, kernel: Kernel) -> Address:
+        """Where its messages go from a node, which may be another one of this program."""
+        if kernel is self._kernel:
+            return self._address
+        return Address(self.node, self._address.to, pinned=self._address.pinned or isinstance(self._address.to, int))
+
+    def with_(self, *, timeout: float | EllipsisType = ..., retry: int = 0) -> Ref[A_co]:
+        """The same server, for calls and casts with another timeout (seconds), or that try again.
+
+        ``retry`` times a send that failed is tried again, after a short random delay that grows, when it
+        is proven that no handler ran (``err.executed == "no"``) and another try may help; the timeout is that of
+        all tries together.
+        """
+        if isinstance(retry, bool) or not isinstance(retry, int) or retry < 0:
+            raise ConfigError(f"retry is {retry!r}: it must be an int, not negative")
+        seconds = self._timeout if isinstance(timeout, EllipsisType) else check_timeout(timeout)
+        return Ref(self._kernel, self._cls, self._address, seconds, retry)
+
+    @property
+    def proxy(self) -> A_co:
         """An object with the server's own methods: ``await ref.proxy.withdraw(5)``."""
-        return cast("A", _Proxy(self, self._cls.__handlers__))
+        return cast("A_co", _Proxy(self, self._cls.__handlers__))
 
     @overload
     def call(
-        self, method: Callable[Concatenate[A, P], Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
+        self, method: Callable[Concatenate[A_co, P], Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[Any, Any, R]: ...
     @overload
     def call(self, event: str, data: Any = ..., /) -> Coroutine[Any, Any, Any]: ...
@@ -81,15 +113,19 @@ class Ref(Generic[A]):
 
         Raises what the handler raised, or a `CallError` whose ``executed`` tells
         whether the handler may have run. Ends within the timeout (5 s unless said
-        otherwise by `with_`, by ``@call(timeout=)`` or by the configuration).
+        otherwise by `with_`, by ``@call(timeout=)`` or by the configuration), and never after a `deadline` that
+        it is in. Cancelling it takes the request back, or cancels a handler that is ``cancellable``.
         """
-        name, timeout = self._cls.__targets__.get(method) or self._target(method)
+        name, timeout = self._cls.__calls__.get(method) or self._target(method, "call")
         kernel = self._kernel
-        return kernel.call(self._address, name, args, kwargs, self._timeout or timeout or kernel.config.call_timeout)
+        timeout = self._timeout or timeout or kernel.config.call_timeout
+        if self._retry:
+            return retried(kernel.call, self._address, name, args, kwargs, timeout, self._retry)
+        return kernel.call(self._address, name, args, kwargs, timeout)
 
     @overload
     def cast(
-        self, method: Callable[Concatenate[A, P], Coroutine[Any, Any, None]], /, *args: P.args, **kwargs: P.kwargs
+        self, method: Callable[Concatenate[A_co, P], Coroutine[Any, Any, None]], /, *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[Any, Any, None]: ...
     @overload
     def cast(self, event: str, data: Any = ..., /) -> Coroutine[Any, Any, None]: ...
@@ -97,27 +133,45 @@ class Ref(Generic[A]):
         """Send without an answer.
 
         Returns when the mailbox (this node) or the link's queue (another one) has
-        taken it, which is all that it promises.
+        taken it, which is all that it promises. Raises `NodeDown` for a node that is not known, `LinkFull`,
+        `UnsupportedPayload`, `MessageTooLarge`, on this node also `NoSuchServer` and `MailboxFull`. What another node
+        refuses is told by `Refused`, and for a full mailbox by the next cast.
         """
-        name, _ = self._cls.__targets__.get(method) or self._target(method)
+        name, _ = self._cls.__casts__.get(method) or self._target(method, "cast")
         kernel = self._kernel
-        return kernel.cast(self._address, name, args, kwargs, self._timeout or kernel.config.call_timeout)
+        timeout = self._timeout or kernel.config.call_timeout
+        if self._retry:
+            return retried(kernel.cast, self._address, name, args, kwargs, timeout, self._retry)
+        return kernel.cast(self._address, name, args, kwargs, timeout)
 
     async def send(self, info: Any, /) -> None:
         """Send a value to the server's ``handle_info``; promises what `cast` does."""
         await self._kernel.info(self._address, info, self._timeout or self._kernel.config.call_timeout)
 
-    def _target(self, method: Any) -> tuple[str, float | None]:
-        """Name what is called, where the class has no entry for it: another's event, or a base's method."""
+    def _target(self, method: Any, kind: Kind) -> tuple[str, float | None]:
+        """Name what is meant, where the class has no entry for it: another's event, or a base's method."""
         if isinstance(method, str):
             return method, None
         name = getattr(method, "__name__", None)
+        if self._cls is GenServer and (mark := mark_of(method)) is not None and mark.kind in (kind, "on"):
+            return mark.event or str(name), mark.timeout  # of a type that is not known here
         handler = self._cls.__handlers__.get(name) if isinstance(name, str) else None
-        if handler is not None and handler.attribute == name:
-            return str(name), handler.timeout
-        raise UsageError(
-            f"{method!r} is no handler of {self._cls.__name__}: give one of its exported methods, or the name of an event"
-        )
+        if handler is None or handler.attribute != name:
+            raise UsageError(
+                f"{method!r} is no handler of {self._cls.__name__}: give one of its exported methods, or the name of an event"
+            )
+        if handler.kind not in (kind, "on"):
+            raise UsageError(
+                f"{self._cls.__name__}.{name} is a @{handler.kind}: send it with {handler.kind}, not {kind}"
+            )
+        return str(name), handler.timeout
+
+
+def check_ref(ref: Any) -> Ref[Any]:
+    """Return what is a reference; raises `UsageError` for what is none."""
+    if not isinstance(ref, Ref):
+        raise UsageError(f"{ref!r} is no Ref: node.start gives one, node.ref(Class, 'name') makes one")
+    return ref
 
 
 class _Proxy:

@@ -52,12 +52,20 @@ class Outgoing:
     """
 
     __slots__ = ("body", "by_name", "fate", "lane")
+    is_notice = False
 
     def __init__(self, body: bytes, lane: int, by_name: bool = False) -> None:
         self.body = body
         self.lane = lane
         self.by_name = by_name
         self.fate: int = _NEW
+
+
+class Notice(Outgoing):
+    """A message of the runtime's own: when it is lost, whom it concerns learns it in another way."""
+
+    __slots__ = ()
+    is_notice = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +169,13 @@ class Session:
         message.fate = _QUEUED
         self._lanes[lane].append(message)
         return True
+
+    def put_always(self, message: Outgoing) -> None:
+        """Queue a message past the bound: for what was bounded already, as an answer is by its question."""
+        self._held += 1
+        self.size += len(message.body)
+        message.fate = _QUEUED
+        self._lanes[message.lane].append(message)
 
     def withdraw(self, message: Outgoing) -> bool:
         """Take back a message that was never written; False when it was.

@@ -10,9 +10,10 @@ from asyncio import AbstractEventLoop
 from typing import Any
 
 from clusterkit.core.identity import NodeId
-from clusterkit.core.messages import Code
-from clusterkit.core.session import Fate, Lane, Outgoing
+from clusterkit.core.messages import Code, pack_cancel
+from clusterkit.core.session import Fate, Lane, Notice, Outgoing
 from clusterkit.errors import (
+    CallCycle,
     CallError,
     CallTimeout,
     ClusterError,
@@ -25,6 +26,7 @@ from clusterkit.errors import (
 )
 from clusterkit.kernel.address import Address
 from clusterkit.kernel.deadlines import Deadlines
+from clusterkit.kernel.mailbox import From, Inbox
 from clusterkit.transport.link import Link
 
 _REQUEST_LANE, _NEW = int(Lane.REQUEST), int(Fate.NEW)
@@ -46,9 +48,11 @@ class Call(Outgoing):
     put into a session.
     """
 
-    __slots__ = ("address", "future", "handler", "link", "number", "slot", "started")
+    __slots__ = ("address", "chain", "frm", "future", "handler", "inbox", "link", "number", "slot", "started")
 
-    def __init__(self, address: Address, handler: str, future: asyncio.Future[Any]) -> None:
+    def __init__(
+        self, address: Address, handler: str, future: asyncio.Future[Any], chain: tuple[str, ...] | None = None
+    ) -> None:
         self.body = b""
         self.lane = _REQUEST_LANE
         self.by_name = not address.pinned
@@ -59,6 +63,9 @@ class Call(Outgoing):
         self.link: Link | None = None
         self.number = 0
         self.slot: dict[Call, None] = {}
+        self.chain = chain
+        self.inbox: Inbox | None = None  # where it waits on this node, as this
+        self.frm: From | None = None
         self.started = False  # a local handler took it out of the mailbox
 
     @property
@@ -80,6 +87,10 @@ class Call(Outgoing):
         """Make the error for a code that the other side gave."""
         if code == Code.BAD_ARGUMENTS:
             return TypeError(text)
+        if code == Code.CYCLE:
+            return CallCycle(text, node=node, target=self.target, chain=self.chain or ())
+        if code == Code.LEAVING:
+            return NodeDown(text, node=node, target=self.target, reason="leaving")
         kind = _REFUSALS.get(code, ServerDown)
         return kind(text, node=node, target=self.target, executed="maybe" if maybe else "no")
 
@@ -97,9 +108,20 @@ class Call(Outgoing):
     def withdraw(self) -> bool:
         """Take the request back; True when nobody can have run it."""
         if self.link is None:
+            if self.inbox is not None and self.frm is not None and not self.started:
+                self.inbox.remove(self.frm)
             return not self.started
         self.link.waiting.pop(self.number, None)
         return self.fate == _NEW or self.link.withdraw(self)
+
+    def cancel(self) -> None:
+        """Take the request back because its caller gave up: also from where it waits or runs by now."""
+        if self.withdraw():
+            return
+        if self.link is not None:
+            self.link.send_always(Notice(pack_cancel(self.number, self.address.to), _REQUEST_LANE))
+        elif self.inbox is not None and self.inbox.holder is not None:
+            self.inbox.holder.give_up(None, 0, self)
 
     def lose(self, why: str, *, never_sent: bool) -> None:
         """End it because its node is gone."""
@@ -142,7 +164,7 @@ class Waiting:
 
     def _expired(self, call: Call) -> CallTimeout:
         return CallTimeout(
-            f"no answer from {call.address} to {call.handler!r} in time",
+            f"no answer in time from {call.address} to {call.handler!r}",
             node=call.link.peer if call.link is not None else self._me,
             target=call.target,
             executed="no" if call.withdraw() else "maybe",

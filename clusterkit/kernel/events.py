@@ -1,4 +1,4 @@
-"""What a node tells of itself to those who listen: dead letters, links that come and go.
+"""What a node tells of itself to those who listen: dead letters, what others refused, links that come and go.
 
 Listeners are plain functions, called at once and in the order in which they began. One
 that fails is logged and keeps nobody else from hearing.
@@ -21,13 +21,28 @@ class DeadLetter:
     """A message that reached nobody: where it was going, and why it did not arrive.
 
     ``executed`` is "maybe" for one that was written to a connection, when the session ended
-    before it was acknowledged.
+    before it was acknowledged. It is told on the node where the message ended; of what no mailbox there
+    took, the sender's node tells `Refused`.
     """
 
     node: NodeId
     target: str
     reason: str
     executed: Executed
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """``count`` casts and infos of this node reached nobody on another one, which says why.
+
+    After "mailbox_full" the next cast to that server raises `MailboxFull`. The other reasons are "no_server"
+    and "server_down".
+    """
+
+    node: NodeId
+    server: str | int
+    reason: str
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +64,8 @@ class LinkDown:
     lost: int
 
 
-NodeEvent = DeadLetter | LinkUp | LinkDown
-E = TypeVar("E", DeadLetter, LinkUp, LinkDown)
+NodeEvent = DeadLetter | Refused | LinkUp | LinkDown
+E = TypeVar("E", DeadLetter, Refused, LinkUp, LinkDown)
 
 
 class Events:
@@ -61,8 +76,8 @@ class Events:
 
     def on(self, kind: type[E], told: Callable[[E], object]) -> Callable[[], None]:
         """Call ``told`` with every event of a type; returns what ends it. Raises `UsageError` for another type."""
-        if kind not in (DeadLetter, LinkUp, LinkDown):
-            raise UsageError(f"a node tells of DeadLetter, LinkUp and LinkDown, not of {kind!r}")
+        if kind not in (DeadLetter, Refused, LinkUp, LinkDown):
+            raise UsageError(f"a node tells of DeadLetter, Refused, LinkUp and LinkDown, not of {kind!r}")
         listeners = self._listeners[kind]
         listeners.append(told)
         return lambda: listeners.remove(told) if told in listeners else None

@@ -12,22 +12,27 @@ import msgpack
 from clusterkit.core.channel import Reason
 from clusterkit.core.identity import NodeId
 from clusterkit.core.messages import Code, check
+from clusterkit.core.messages import Op as Kind
 from clusterkit.core.payload import PayloadError, decode
 from clusterkit.core.proof import Role
 from clusterkit.core.session import Fate, Lane, Outgoing
-from clusterkit.errors import CallError, ClusterError, Executed, JoinError
+from clusterkit.errors import CallError, ClusterError, Executed, JoinError, ProtocolError
 from clusterkit.kernel.calls import Call
 from clusterkit.kernel.events import LinkDown, LinkUp
 from clusterkit.kernel.faults import unpack_exception
-from clusterkit.kernel.mailbox import From, Letter, Op
+from clusterkit.kernel.mailbox import From, Inbox, Letter, Op
+from clusterkit.kernel.pushback import ROOM
+from clusterkit.kernel.telemetry import LINK_DOWN, LINK_UP
+from clusterkit.kernel.turns import cycle_text
 from clusterkit.transport.link import Link
 
 if TYPE_CHECKING:
     from clusterkit.kernel.kernel import Kernel
 
 COMMAND_SERVER = "clusterkit.command"  # the one actor that a client reaches
+_NODE, _CLIENT = Role.NODE, Role.CLIENT  # an enum's attribute costs 100 ns
 _RING, _CALL, _CAST, _INFO, _REPLY, _ERROR = range(6)
-_OP_CALL, _OP_CAST, _OP_INFO, _ = map(int, Op)
+_OP_CALL, _OP_CAST, _OP_INFO = int(Op.CALL), int(Op.CAST), int(Op.INFO)
 
 
 class RingDoor(Protocol):
@@ -58,6 +63,7 @@ class Inbound:
     def __init__(self, kernel: "Kernel") -> None:
         self.ring: RingDoor | None = None
         self._kernel = kernel
+        self._cancels: dict[str | int, set[int]] = {}  # of the batch that is being taken: server to numbers of calls
 
     # -- messages
 
@@ -65,6 +71,7 @@ class Inbound:
         """Take a batch off the wire; raises `ProtocolError` at the first that is no message."""
         waiting = link.waiting
         now = self._kernel.loop.time()
+        self._cancels.clear()
         for message in messages:
             try:
                 op = message[0]
@@ -91,37 +98,106 @@ class Inbound:
             except (TypeError, ValueError, IndexError, KeyError):
                 check(message)
                 raise
+        if self._cancels:
+            self._cancel(link)
 
     def _call(self, link: Link, message: list[Any], now: float) -> None:
         kernel = self._kernel
         kwargs: Any = None
+        chain: Any = None
         if len(message) == 6:
             _, number, to, handler, ttl, args = message
-        else:
+        elif len(message) == 7:
             _, number, to, handler, ttl, args, kwargs = message
+            if kwargs is None:
+                raise TypeError(message)
+        else:
+            _, number, to, handler, ttl, args, kwargs, chain = message
+            chain = _read_chain(chain)
         if type(number) is not int or type(ttl) is not int or not _is_send(to, handler, args, kwargs):
             raise TypeError(message)
-        frm = From(link.peer, now + ttl / 1000, link, number, link.session, True)
-        mailbox = kernel.find(to)
-        if link.role is Role.CLIENT and to != COMMAND_SERVER:
-            kernel.fail(frm, Code.FORBIDDEN, f"a client reaches {COMMAND_SERVER} alone, not {to!r}", maybe=False)
-        elif mailbox is None:
-            kernel.fail(frm, Code.NO_SERVER, f"no server {to!r} runs on {kernel.id.name}", maybe=False)
-        elif not mailbox.put((_OP_CALL, handler, args, kwargs, frm, True)):
-            kernel.fail(frm, Code.MAILBOX_FULL, mailbox.full_text, maybe=False)
+        frm = From(link.peer, now + ttl / 1000, link, number, link.session, True, chain)
+        inbox = kernel.find(to)
+        if inbox is None or chain is not None or kernel.links.leaving or link.role is _CLIENT:
+            if (refusal := self._refusal(link, to, handler, frm, inbox)) is not None:
+                kernel.fail(frm, *refusal, maybe=False)
+                return
+            if inbox is None:
+                kernel.pushback.asked(frm, args)
+                return
+        letter = (_OP_CALL, handler, args, kwargs, frm, True)
+        if not (inbox.put(letter) or self._squeeze(inbox, letter)):
+            kernel.fail(frm, Code.SERVER_DOWN if inbox.closing else Code.MAILBOX_FULL, inbox.full_text, maybe=False)
+
+    def _refusal(
+        self, link: Link, to: str | int, handler: str, frm: From, inbox: Inbox | None
+    ) -> tuple[Code, str] | None:
+        """Why a call is not taken."""
+        kernel = self._kernel
+        if link.role is _CLIENT:
+            if to != COMMAND_SERVER:
+                return Code.FORBIDDEN, f"a client reaches {COMMAND_SERVER} alone, not {to!r}"
+        elif to == ROOM:
+            return None
+        elif kernel.links.leaving:
+            return Code.LEAVING, f"node {kernel.id.name} is stopping"
+        if inbox is None:
+            return Code.NO_SERVER, f"no server {to!r} runs on {kernel.id.name}"
+        if frm._chain is not None and kernel.is_cycle(inbox, handler, frm._chain):
+            return Code.CYCLE, cycle_text(inbox, frm._chain)
+        return None
+
+    def _squeeze(self, inbox: Inbox, letter: Letter) -> bool:
+        """Put what a peer sent into an inbox that is full: False when the peer is to be told that it was not taken."""
+        if inbox.overflow == "block" and inbox.put_anyway(letter):
+            return True
+        if not inbox.closing:
+            self._kernel.mailbox_full(inbox, letter[4])
+        return False
 
     def _other(self, link: Link, message: list[Any]) -> None:
         op = message[0]
         if op == _INFO:
-            self._put(link, message[1], (_OP_INFO, "info", message[2], None, self._from(link), True))
+            frm = From(link.peer, None, link, 0, link.session, False)
+            self._put(link, message[1], (_OP_INFO, "info", message[2], None, frm, True))
         elif op == _ERROR:
             self._error(link, message)
-        elif op == _RING and self.ring is not None and link.role is Role.NODE:
-            self.ring.ring_message(link, message[1])
+        elif link.role is _NODE:
+            self._from_member(link, op, message[1:])
 
-    @staticmethod
-    def _from(link: Link) -> From:
-        return From(link.peer, None, link, 0, link.session, False)
+    def _from_member(self, link: Link, op: int, fields: list[Any]) -> None:
+        monitors, pushback = self._kernel.monitors, self._kernel.pushback
+        match op:
+            case Kind.RING if self.ring is not None:
+                self.ring.ring_message(link, fields[0])
+            case Kind.CANCEL:
+                self._cancels.setdefault(fields[1], set()).add(fields[0])
+            case Kind.REFUSED:
+                pushback.told(link, *fields)
+            case Kind.MONITOR | Kind.LINK:
+                monitors.asked(link, *fields)
+            case Kind.DEMONITOR:
+                monitors.dropped(link, *fields)
+            case Kind.DOWN:
+                monitors.down(link, *fields)
+            case Kind.EXIT:
+                monitors.exit(link, *fields)
+            case Kind.LINKED:
+                monitors.linked(link, *fields)
+
+    def _cancel(self, link: Link) -> None:
+        """Take out requests whose callers wait no more, or stop the handlers that run for them, if that may be."""
+        cancels, self._cancels = self._cancels, {}
+        for to, numbers in cancels.items():
+            if (inbox := self._kernel.find(to)) is None:
+                continue
+            for frm in inbox.numbered(link, numbers):
+                if inbox.remove(frm):
+                    numbers.discard(frm._number)
+                    self._kernel.counters["cancelled"] += 1
+            for number in numbers:
+                if inbox.holder is not None:
+                    inbox.holder.give_up(link, number, None)
 
     def _cast(self, link: Link, message: list[Any]) -> None:
         kwargs: Any = None
@@ -129,19 +205,29 @@ class Inbound:
             _, to, handler, args = message
         else:
             _, to, handler, args, kwargs = message
+            if kwargs is None:
+                raise TypeError(message)
         if not _is_send(to, handler, args, kwargs):
             raise TypeError(message)
-        self._put(link, to, (_OP_CAST, handler, args, kwargs, self._from(link), True))
+        letter = (_OP_CAST, handler, args, kwargs, From(link.peer, None, link, 0, link.session, False), True)
+        inbox = self._kernel.find(to)
+        if inbox is None or link.role is not _NODE or not inbox.put(letter):
+            self._put(link, to, letter)
 
     def _put(self, link: Link, to: str | int, letter: Letter) -> None:
         kernel = self._kernel
-        mailbox = kernel.find(to) if link.role is Role.NODE else None
-        if mailbox is None:
+        inbox = kernel.find(to) if link.role is _NODE else None
+        if inbox is None:
             reason = f"no server {to!r}, for a message from {link.peer.name}"
-            kernel.dead(kernel.id, f"{to}.{letter[1]}", reason, "no")
-        elif not mailbox.put(letter):
-            reason = f"{mailbox.full_text}, for a message from {link.peer.name}"
-            kernel.dead(kernel.id, f"{to}.{letter[1]}", reason, "no")
+            code = Code.NO_SERVER
+        elif inbox.put(letter) or self._squeeze(inbox, letter):
+            return
+        else:
+            reason = f"{inbox.full_text}, for a message from {link.peer.name}"
+            code = Code.SERVER_DOWN if inbox.closing else Code.MAILBOX_FULL
+        kernel.dead(kernel.id, f"{to}.{letter[1]}", reason, "no")
+        if link.role is _NODE:
+            kernel.pushback.refuse(link, to, code)
 
     def _error(self, link: Link, message: list[Any]) -> None:
         _, number, code, maybe, payload = message
@@ -152,6 +238,7 @@ class Inbound:
             error = unpack_exception(payload)
             if isinstance(error, CallError):
                 error.executed = "maybe"  # it tells of another call, which this handler made
+            error.add_note(f"raised by {call.target} on {link.peer}" + _called_by(call))
             call.fail(error)
         else:
             call.fail(call.refusal(code, _text(payload, code), link.peer, maybe=maybe))
@@ -161,13 +248,16 @@ class Inbound:
     def opened(self, link: Link) -> None:
         """Pass on: a link opened."""
         self._kernel.events.tell(LinkUp(link.peer))
-        if self.ring is not None and link.role is Role.NODE:
+        self._kernel.telemetry.tell(LINK_UP, {}, {"peer": str(link.peer)})
+        if self.ring is not None and link.role is _NODE:
             self.ring.link_opened(link)
 
     def closed(self, link: Link, why: str, lost: int) -> None:
         """Tell: a link ended, or its session did."""
         self._kernel.events.tell(LinkDown(link.peer, why, lost))
-        if self.ring is not None and link.role is Role.NODE and not link.open:
+        self._kernel.telemetry.tell(LINK_DOWN, {"lost": lost}, {"peer": str(link.peer), "why": why})
+        self._kernel.pushback.look_again(link)
+        if self.ring is not None and link.role is _NODE and not link.open:
             self.ring.link_lost(link)
 
     def session_ended(self, link: Link, written: list[Outgoing], queued: list[Outgoing], why: str) -> None:
@@ -178,6 +268,8 @@ class Inbound:
                 call.lose(why, never_sent=True)
             elif call.fate != Fate.QUEUED:
                 call.lose(why, never_sent=False)
+        self._kernel.pushback.forget(link)
+        self._kernel.monitors.forget(link)
         self._report(link, written, why, "maybe")
         self._report(link, queued, why, "no")
 
@@ -193,10 +285,11 @@ class Inbound:
         """End the calls that wait for a peer that is down."""
         for call in list(link.waiting.values()):
             call.lose(why, never_sent=call.withdraw())
+        self._kernel.monitors.unreachable(link)
 
     def parted(self, link: Link, reason: Reason) -> None:
         """Pass on: a node said goodbye."""
-        if self.ring is not None and link.role is Role.NODE:
+        if self.ring is not None and link.role is _NODE:
             self.ring.link_parted(link, reason)
 
     def unreached(self, link: Link, dialled: NodeId, error: OSError | ClusterError) -> None:  # noqa: ARG002
@@ -211,7 +304,7 @@ class Inbound:
 
     def _report(self, link: Link, messages: list[Outgoing], why: str, executed: Executed) -> None:
         for message in messages:
-            if not isinstance(message, Call) and message.lane != Lane.CONTROL:
+            if not (isinstance(message, Call) or message.is_notice or message.lane == Lane.CONTROL):
                 self._kernel.dead(link.peer, _target_of(message.body), why, executed)
 
 
@@ -234,3 +327,13 @@ def _target_of(body: bytes) -> str:
     if fields[0] in (_REPLY, _ERROR):
         return "reply"
     return f"{fields[1]}.{fields[2] if fields[0] == _CAST else 'info'}"
+
+
+def _read_chain(chain: Any) -> tuple[str, ...]:
+    if type(chain) is not list or not all(type(turn) is str for turn in chain):
+        raise ProtocolError("a chain of something else than strings", proven=True)
+    return tuple(chain)
+
+
+def _called_by(call: Call) -> str:
+    return f", called by {' -> '.join(call.chain)}" if call.chain else ""

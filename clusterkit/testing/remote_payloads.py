@@ -7,7 +7,8 @@ what the receiver changes is not what the sender holds. So a node under test get
 `decode` as the wire does; nothing in the product knows of it.
 
 Rules. Payloads alone are the wire's: arguments, infos, replies and exceptions, with the
-limit on their size. The rest of a local send stays local: it takes no time and no link
+limit on their size; not what the runtime itself tells an actor (`Down`, `TimerFired` ...), nor what a supervisor is asked
+for (`Child`), which stays on a node. The rest of a local send stays local: it takes no time and no link
 can break, and a cast into a full mailbox raises.
 """
 
@@ -15,17 +16,33 @@ can break, and a cast into a full mailbox raises.
 
 from typing import Any
 
+from clusterkit.actors.process import Process
+from clusterkit.actors.signals import Down, Exit, TimerFired
+from clusterkit.actors.supervisor import Supervisor
 from clusterkit.core.channel import OVERHEAD
+from clusterkit.core.members import Lagged, MemberDown, MemberUp
 from clusterkit.core.messages import Code, pack_call, pack_cast, pack_info, pack_reply
 from clusterkit.core.payload import encode
 from clusterkit.errors import MessageTooLarge
 from clusterkit.kernel.address import Address
+from clusterkit.kernel.calls import Call
 from clusterkit.kernel.faults import pack_exception, unpack_exception
 from clusterkit.kernel.kernel import Kernel
-from clusterkit.kernel.mailbox import From, Letter, Op
+from clusterkit.kernel.mailbox import From, Inbox, Letter, Op
 from clusterkit.node import Node
 
+_SIGNALS = (Down, Exit, TimerFired, MemberUp, MemberDown, Lagged)  # a test may send them to a ``handle_info``
 _MOST_DIGITS = 1 << 32  # a call's number as wide as any that a long run draws
+
+
+def _supervises(inbox: Inbox | None) -> bool:
+    holder = inbox.holder if inbox is not None else None
+    return isinstance(holder, Process) and isinstance(holder.actor, Supervisor)
+
+
+def _asks_supervisor(frm: From) -> bool:
+    call = frm._waiting
+    return isinstance(call, Call) and call.handler in Supervisor.__handlers__ and _supervises(call.inbox)
 
 
 def look_remote(node: Node) -> None:
@@ -37,8 +54,10 @@ def look_remote(node: Node) -> None:
 class PackingKernel(Kernel):
     """A kernel whose local letters and replies are packed, as remote ones are."""
 
-    def _put_here(self, address: Address, letter: Letter) -> None:
+    def _put_here(self, address: Address, letter: Letter, call: Call | None = None) -> tuple[Inbox, Letter] | None:
         op, handler, args, kwargs, frm, _ = letter
+        if self._stays_here(address, letter):
+            return super()._put_here(address, letter, call)
         if op == Op.INFO:
             packed, named = encode(args[0], "info"), None
             body = pack_info(address.to, packed)
@@ -46,7 +65,14 @@ class PackingKernel(Kernel):
             packed, named = encode(args), encode(kwargs, "kwargs") if kwargs else None
             body = self._pack_request(op, address, handler, packed, named)
         self._check_size(body, f"a message of {len(body)} bytes to {address}", f"{address.to}.{handler}")
-        super()._put_here(address, (op, handler, packed, named, frm, True))
+        return super()._put_here(address, (op, handler, packed, named, frm, True), call)
+
+    def _stays_here(self, address: Address, letter: Letter) -> bool:
+        """What never crosses: what the runtime tells an actor, and what a supervisor is asked for."""
+        op, handler, args = letter[:3]
+        if op == Op.INFO:
+            return isinstance(args[0], _SIGNALS)
+        return handler in Supervisor.__handlers__ and _supervises(self.find(address.to))
 
     @staticmethod
     def _pack_request(op: int, address: Address, handler: str, args: bytes, kwargs: bytes | None) -> bytes:
@@ -56,7 +82,7 @@ class PackingKernel(Kernel):
 
     def reply(self, frm: From, value: Any) -> None:
         """Answer a call with what the value is on the other side."""
-        if frm._link is not None or not frm.expects_reply:
+        if frm._link is not None or not frm.expects_reply or _asks_supervisor(frm):
             super().reply(frm, value)
             return
         payload = encode(value, "reply")

@@ -51,13 +51,14 @@ CROSSING = 1.0  # seconds in which a dial of ours that is opening spares the oth
 
 
 class Link:
-    """One peer. ``waiting`` holds the calls that wait for its replies, by number."""
+    """One peer. ``waiting`` holds the calls that wait for its replies, by number; ``flows`` what is under way to whom."""
 
     def __init__(self, links: "Links", peer: NodeId, role: Role = Role.NODE) -> None:
         config = links.config
         self.peer = peer
         self.role = role
         self.waiting: dict[int, Any] = {}
+        self.flows: dict[str | int, Any] = {}
         self.session = links.new_session()
         self.connection: Connection | None = None
         self.down = False  # the peer is called down: calls fail at once
@@ -76,7 +77,7 @@ class Link:
         self._tasks = Tasks(f"link/{peer.name}", links.tasks)
         self._dial: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._senders = Senders()
+        self._senders = Senders[Outgoing]()
         self._changed = asyncio.Event()  # opened, down, forgotten, or a connection ended
         self._forgotten = False
         self._carried = 0  # connections, open or opening
@@ -135,6 +136,12 @@ class Link:
             else:
                 connection.flush_soon()
         return True
+
+    def send_always(self, message: Outgoing) -> None:
+        """Queue a message that must not be lost and that something bounded already, however full the outbox is."""
+        self.session.put_always(message)
+        if self.connection is not None:
+            self.connection.flush_soon()
 
     async def send_when_room(self, message: Outgoing, deadline: float) -> Room:
         """Wait until the outbox takes a message, in the order in which senders came."""
@@ -330,6 +337,7 @@ class Link:
             self._dial.cancel()
         self._give_up_others(connection, "another connection opened")
         self._meet(boot)
+        before = self.session.peer
         lost = connection.channel.open(self.session, theirs)
         self._opening.pop(connection, None)
         self.connection = connection
@@ -340,8 +348,9 @@ class Link:
         self._mismatch_told = False
         self.most_body = min(self._links.config.message_limit, theirs.most) - OVERHEAD
         self._links.attached(self)
-        if lost:
+        if before not in (0, self.session.peer):
             self._up.session_ended(self, lost, [], "the peer ended the session")
+        if lost:
             self._up.closed(self, "the peer ended the session", _count(lost))
         if over := self.session.withdraw_over(self.most_body):
             self._up.too_large(self, over)
@@ -537,5 +546,5 @@ class Link:
 
 
 def _count(messages: list[Outgoing]) -> int:
-    """How many of them somebody sent; what keeps the ring is no loss."""
-    return sum(message.lane != Lane.CONTROL for message in messages)
+    """How many of them somebody sent; what keeps the ring is no loss, and a notice none."""
+    return sum(message.lane != Lane.CONTROL and not message.is_notice for message in messages)

@@ -1,11 +1,12 @@
-"""Senders that found an outbox full: first come, first served, each to its deadline."""
+"""Senders that found an outbox, or an inbox, full: first come, first served, each to its deadline."""
 
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from enum import Enum
+from typing import Generic, TypeVar
 
-from clusterkit.core.session import Outgoing
+T = TypeVar("T")
 
 
 class Room(Enum):
@@ -16,16 +17,16 @@ class Room(Enum):
     CHANGED = "changed"  # the link went down or is closing: look again
 
 
-class Senders:
-    """The line before one outbox. It holds a message only while its sender waits."""
+class Senders(Generic[T]):
+    """The line before one queue. It holds a message only while its sender waits."""
 
     def __init__(self) -> None:
-        self._line: OrderedDict[asyncio.Future[Room], Outgoing] = OrderedDict()
+        self._line: OrderedDict[asyncio.Future[Room], T] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._line)
 
-    async def wait(self, message: Outgoing, deadline: float) -> Room:
+    async def wait(self, message: T, deadline: float) -> Room:
         """Stand in line with a message until ``deadline``."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Room] = loop.create_future()
@@ -37,7 +38,7 @@ class Senders:
             timer.cancel()
             self._line.pop(answer, None)
 
-    def let_in(self, put: Callable[[Outgoing], bool]) -> None:
+    def let_in(self, put: Callable[[T], bool]) -> None:
         """Queue from the head of the line as long as ``put`` takes it."""
         while self._line:
             answer = next(iter(self._line))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
 
-from clusterkit import CallError, Config, DeadLetter, GenServer, LinkDown, Node, Ref, call, cast
+from clusterkit import CallError, Config, DeadLetter, GenServer, LinkDown, Mailbox, Node, Ref, call, cast
 from clusterkit.testing.child import report
 from clusterkit.transport.base import Listener, Stream
 from clusterkit.transport.tcp import TcpNetwork
@@ -48,7 +48,7 @@ def report_port(port: int) -> None:
 class Inbox(GenServer):
     """Keeps the numbers that arrive, and answers calls with what only theirs is the answer to."""
 
-    mailbox_limit = 1_000_000
+    mailbox = Mailbox(1_000_000)
 
     async def init(self) -> None:
         self.cast_numbers: list[int] = []

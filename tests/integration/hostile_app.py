@@ -8,7 +8,7 @@ import hmac
 import logging
 from typing import Any
 
-from clusterkit import Config, GenServer, LinkUp, Node, call, cast
+from clusterkit import Config, GenServer, LinkUp, Mailbox, Node, call, cast
 from clusterkit import node as node_module
 from clusterkit.core import handshake
 from clusterkit.errors import ClusterError
@@ -23,7 +23,7 @@ leak = logging.getLogger("clusterkit.transport")
 class Witness(GenServer):
     """What came through to the node under attack."""
 
-    mailbox_limit = 100_000
+    mailbox = Mailbox(100_000)
 
     async def init(self) -> None:
         self.notes = 0

@@ -9,7 +9,7 @@ from typing import Any
 
 from clusterkit import GenServer, Node, call, cast
 from clusterkit.core.payload import decode
-from clusterkit.kernel.mailbox import Letter, Mailbox
+from clusterkit.kernel.mailbox import Inbox, Letter, Mailbox
 from clusterkit.testing.child import report
 from tests.integration.cast_app import Behind, report_port
 
@@ -19,7 +19,7 @@ BREATH = 0.001  # seconds that a handler now and then waits: it has run then, an
 class Ledger(GenServer):
     """Says what runs in it."""
 
-    mailbox_limit = 1_000_000
+    mailbox = Mailbox(1_000_000)
 
     @call
     async def run(self, number: int) -> int:
@@ -38,7 +38,7 @@ async def breathe(number: int) -> None:
         await asyncio.sleep(BREATH)
 
 
-class WitnessedMailbox(Mailbox):
+class WitnessedMailbox(Inbox):
     """Says what comes into it."""
 
     def put(self, letter: Letter) -> bool:

@@ -6,7 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-from clusterkit import Config, DeadLetter, GenServer, LinkDown, LinkUp, Node, call, cast
+from clusterkit import Config, DeadLetter, GenServer, LinkDown, LinkUp, Mailbox, Node, call, cast
 from clusterkit.testing import ChaosProxy, Plan
 from clusterkit.transport.base import Listener, Stream
 from clusterkit.transport.link import Link
@@ -17,7 +17,7 @@ from tests.conftest import COOKIE, QUICK, eventually
 class Sink(GenServer):
     """Keeps what comes, in order."""
 
-    mailbox_limit = 1_000_000
+    mailbox = Mailbox(1_000_000)
 
     def __init__(self) -> None:
         self.seen: list[Any] = []

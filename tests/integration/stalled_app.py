@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from clusterkit import CallError, Config, DeadLetter, GenServer, LinkDown, Node, call, cast
+from clusterkit import CallError, Config, DeadLetter, GenServer, LinkDown, Mailbox, Node, call, cast
 from clusterkit.runtime import Tasks, now
 from clusterkit.testing.child import report
 
@@ -40,7 +40,7 @@ class Runs:
 class Sink(GenServer):
     """Takes numbered casts, and answers calls."""
 
-    mailbox_limit = 1_000_000
+    mailbox = Mailbox(1_000_000)
 
     def __init__(self) -> None:
         self.taken: dict[int | str, Runs] = {}

@@ -15,6 +15,7 @@ from clusterkit import (
     DeadLetter,
     From,
     GenServer,
+    Mailbox,
     MailboxFull,
     MessageTooLarge,
     NameInUse,
@@ -347,7 +348,7 @@ async def test_an_error_in_a_cast_stops_the_actor_and_fails_what_waits(lab: LabF
 
 async def test_a_full_mailbox_is_told_and_nothing_ran(start_node: NodeFactory) -> None:
     class Small(Lab):
-        mailbox_limit = 3
+        mailbox = Mailbox(3)
 
     a = await start_node("a")
     b = await start_node("b", seeds=(a,))
@@ -359,7 +360,11 @@ async def test_a_full_mailbox_is_told_and_nothing_ran(start_node: NodeFactory) -
         server.gate.clear()
         ref = node.ref(Lab, "lab", on="a")
         running = asyncio.create_task(ref.call(Lab.wait))
-        await eventually(lambda: server.ref is not None and server._process is not None and server._process.current)
+        await eventually(
+            lambda: (
+                server.ref is not None and server._clusterkit_process is not None and server._clusterkit_process.current
+            )
+        )
         waiting = [asyncio.create_task(ref.call(Lab.echo, i)) for i in range(3)]
         await asyncio.sleep(0.05)
         with pytest.raises(MailboxFull, match="3 messages wait") as caught:
@@ -377,12 +382,25 @@ async def test_a_full_mailbox_is_told_and_nothing_ran(start_node: NodeFactory) -
         assert await asyncio.gather(*waiting) == [0, 1, 2]
 
 
-async def test_stop_answers_what_waits_and_runs_terminate(lab: LabFixture) -> None:
+async def test_stop_handles_what_waits_first(lab: LabFixture) -> None:
     ref, server, host = lab
     running = asyncio.create_task(ref.call(Lab.wait))
     await asyncio.sleep(0.05)
     queued = asyncio.create_task(ref.call(Lab.echo, 1))
+    await asyncio.sleep(0.05)
     stopping = asyncio.create_task(host.stop("lab", "enough"))
+    await asyncio.sleep(0.02)
+    server.gate.set()
+    await stopping
+    assert (await running, await queued, server.reason) == ("done", 1, "enough")
+
+
+async def test_stop_without_drain_answers_what_waits_and_runs_terminate(lab: LabFixture) -> None:
+    ref, server, host = lab
+    running = asyncio.create_task(ref.call(Lab.wait))
+    await asyncio.sleep(0.05)
+    queued = asyncio.create_task(ref.call(Lab.echo, 1))
+    stopping = asyncio.create_task(host.stop("lab", "enough", drain=False))
     await asyncio.sleep(0.02)
     server.gate.set()
     await stopping
@@ -455,7 +473,7 @@ def test_a_class_that_could_not_work_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="async def"):
 
         class Sync(GenServer):
-            @call
+            @call  # type: ignore[type-var]
             def get(self) -> int:
                 return 1
 
@@ -469,7 +487,7 @@ def test_a_class_that_could_not_work_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="data, frm"):
 
         class Odd(GenServer):
-            @on("x")
+            @on("x")  # type: ignore[type-var]
             def nothing(self) -> None: ...
 
     with pytest.raises(TypeError, match="name of an event"):

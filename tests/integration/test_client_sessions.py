@@ -67,7 +67,9 @@ async def test_an_answer_comes_over_the_next_connection(when: str, start_node: N
         if when == "before the question comes":
             await asyncio.sleep(0)
         else:
-            await eventually(lambda: sink._process is not None and sink._process.current is not None)
+            await eventually(
+                lambda: sink._clusterkit_process is not None and sink._clusterkit_process.current is not None
+            )
         if when == "while the answer is on its way":
             proxy.stall()
             sink.gate.set()
@@ -92,7 +94,7 @@ async def test_a_session_waits_for_its_client_for_so_long_and_is_forgotten(start
     a.on(DeadLetter, lost.append)
     async with asyncio.timeout(PATIENCE), client_of(a) as (client, proxy):
         asking = asyncio.create_task(client.call("ask", "a", "sink", "wait", timeout=10.0))
-        await eventually(lambda: sink._process is not None and sink._process.current is not None)
+        await eventually(lambda: sink._clusterkit_process is not None and sink._clusterkit_process.current is not None)
         proxy.stall()
         sink.gate.set()
         await eventually(lambda: clients(a)[0].session.unacked == 1)

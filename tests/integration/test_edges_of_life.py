@@ -97,8 +97,8 @@ async def test_a_handler_that_swallows_its_cancellation_holds_nobody_for_ever(ca
     async with node:
         await node.start(odd, name="odd")
         stuck = asyncio.create_task(node.ref(Odd, "odd").with_(timeout=30).call(Odd.swallow))
-        await eventually(lambda: odd._process is not None and odd._process.current)
-        task = odd._process.task if odd._process else None
+        await eventually(lambda: odd._clusterkit_process is not None and odd._clusterkit_process.current)
+        task = odd._clusterkit_process.task if odd._clusterkit_process else None
         async with asyncio.timeout(8):
             await node.aclose()
     assert "swallows its cancellation" in caplog.text

@@ -35,7 +35,7 @@ async def test_who_dials_a_node_that_is_closing_is_told(start_node: NodeFactory)
         sink = Sink()
         await a.start(sink, name="sink")
         asked = asyncio.create_task(b.ref(Sink, "sink", on="a").call(Sink.wait))
-        await eventually(lambda: sink._process is not None and sink._process.current is not None)
+        await eventually(lambda: sink._clusterkit_process is not None and sink._clusterkit_process.current is not None)
         closing = asyncio.create_task(a.aclose())
         await eventually(lambda: a._open_kernel().links.leaving)
         with pytest.raises(PeerLeaving):
@@ -55,7 +55,9 @@ async def test_peers_tell_a_node_that_left_from_one_that_died() -> None:
     async with asyncio.timeout(PATIENCE), pair(replace(QUICK, drain_timeout=0.3)) as both:
         ref = both.to_b.with_(timeout=20.0)
         asked = asyncio.create_task(ref.call(Sink.wait))
-        await eventually(lambda: both.b.sink._process is not None and both.b.sink._process.current is not None)
+        await eventually(
+            lambda: both.b.sink._clusterkit_process is not None and both.b.sink._clusterkit_process.current is not None
+        )
         await both.b.node.aclose()
         (down,) = both.a.downs
         assert (down.why, down.lost) == ("left", 0)

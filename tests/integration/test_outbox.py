@@ -185,7 +185,7 @@ async def test_answers_may_fill_it_twice_and_what_is_over_that_is_reported() -> 
     async with asyncio.timeout(PATIENCE), pair(FEW) as both:
         calls = [asyncio.create_task(both.to_b.with_(timeout=1.0).call(Sink.wait)) for _ in range(24)]
         sink = both.b.sink
-        await eventually(lambda: sink._process is not None and len(sink._process.mailbox) == 23)
+        await eventually(lambda: sink._clusterkit_process is not None and len(sink._clusterkit_process.mailbox) == 23)
         both.stall()
         sink.gate.set()
         await eventually(lambda: len(both.b.letters) == 8)
@@ -203,9 +203,9 @@ async def test_a_mailbox_that_is_full_reports_each_cast_that_it_does_not_take() 
     async with asyncio.timeout(PATIENCE), pair() as both:
         sink = both.b.sink
         blocked = asyncio.create_task(both.to_b.call(Sink.wait))
-        await eventually(lambda: sink._process is not None and sink._process.current is not None)
-        assert sink._process is not None
-        sink._process.mailbox.limit = 10
+        await eventually(lambda: sink._clusterkit_process is not None and sink._clusterkit_process.current is not None)
+        assert sink._clusterkit_process is not None
+        sink._clusterkit_process.mailbox._room_left = 10
         await both.fill(30)
         with pytest.raises(MailboxFull):
             await both.to_b.call(Sink.echo, 1)

@@ -396,7 +396,9 @@ async def test_leaving_the_block_drains_and_an_exception_does_not_wait() -> None
             async with Node("c@127.0.0.1:0", cookie=COOKIE) as c:
                 await c.start(counter2 := Counter(), name="counter")
                 stuck = asyncio.create_task(c.ref(Counter, "counter").call(Counter.wait))
-                await eventually(lambda: counter2._process is not None and counter2._process.current)
+                await eventually(
+                    lambda: counter2._clusterkit_process is not None and counter2._clusterkit_process.current
+                )
                 async with asyncio.timeout(3):
                     raise RuntimeError("mine")
         with pytest.raises(ServerDown) as caught:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from clusterkit import DeadLetter, GenServer, LinkDown, LinkUp, Node, NodeId
+from clusterkit import DeadLetter, GenServer, LinkDown, LinkUp, Mailbox, Node, NodeId
 from clusterkit.actors.ref import Ref
 from clusterkit.core.session import Lane
 from clusterkit.kernel.address import Address
@@ -91,7 +91,7 @@ class Evidence:
 class Inbox(GenServer):
     """Notes what it takes, by the name of the event; answers calls with it, and with half of what came."""
 
-    mailbox_limit = 100_000
+    mailbox = Mailbox(100_000)
 
     def __init__(self, evidence: Evidence, life: str) -> None:
         self.evidence = evidence

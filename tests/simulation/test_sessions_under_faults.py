@@ -250,12 +250,12 @@ def a_leaver_is_forgotten_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def any_incarnation_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fault: a reference to one incarnation reaches the next."""
-    link_to = Kernel._link_to
+    link_to = Kernel.link_to
 
     def any_link_to(self: Kernel, address: Address, node: NodeId, handler: str) -> Link:
         return link_to(self, replace(address, pinned=False), node, handler)
 
-    monkeypatch.setattr(Kernel, "_link_to", any_link_to)
+    monkeypatch.setattr(Kernel, "link_to", any_link_to)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from clusterkit import (
     Config,
     GenServer,
     LinkFull,
+    Mailbox,
     MemberDown,
     Node,
     NodeDown,
@@ -29,7 +30,7 @@ simulated = pytest.mark.simulation(seeds=3)
 class Log(GenServer):
     """Keeps what comes."""
 
-    mailbox_limit = 10_000
+    mailbox = Mailbox(10_000)
 
     async def init(self) -> None:
         self.numbers: list[int] = []

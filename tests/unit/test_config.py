@@ -10,8 +10,8 @@ from clusterkit.core.channel import Health
 from clusterkit.core.session import Outbox
 from clusterkit.errors import ConfigError
 
-NAMES = [field.name for field in fields(Config) if field.name != "timers"]
-MAY_BE_NONE = {"auto_remove_after"}
+NAMES = [field.name for field in fields(Config) if field.name not in ("timers", "tracebacks")]
+MAY_BE_NONE = {"auto_remove_after", "watchdog"}
 
 
 def test_the_defaults_are_a_configuration() -> None:
@@ -26,6 +26,12 @@ def test_what_is_no_positive_number_is_refused_by_name(name: str, value: Any) ->
         return
     with pytest.raises(ConfigError, match=f"^{name} is {value!r}: it must be a positive number"):
         Config(**{name: value})
+
+
+@pytest.mark.parametrize("value", [0, 1, None, "yes"])
+def test_what_is_no_yes_or_no_is_refused_by_name(value: Any) -> None:
+    with pytest.raises(ConfigError, match=f"^tracebacks is {value!r}: it must be True or False"):
+        Config(tracebacks=value)
 
 
 @pytest.mark.parametrize("limit", [1 << 16, 1 << 24])

@@ -16,17 +16,20 @@ from typing import Any, TypeVar
 import msgpack
 import pytest
 
+from clusterkit.actors import signals
 from clusterkit.config import Config
 from clusterkit.core import channel, handshake, messages, payload, record, session
 from clusterkit.core import proof as proof_of
 from clusterkit.core.channel import Health, Reason
 from clusterkit.core.handshake import Admit, Admitted, Initiator, Judge, Judged, Received, Responder, Write
 from clusterkit.core.judgement import Here, judge
+from clusterkit.core.payload import encode
 from clusterkit.core.proof import Party, Role, Status, expand, prepare_cookies
 from clusterkit.core.record import Kind, RecordWriter, part
 from clusterkit.core.ring_history import hash64
 from clusterkit.core.ring_messages import pack
 from clusterkit.core.session import Outbox, Resume
+from clusterkit.kernel import mailbox, monitors, pushback, turns
 from clusterkit.node import Node
 from clusterkit.runtime import in_thread
 from clusterkit.services.client import Client
@@ -354,6 +357,28 @@ def anatomy(whole: bytes, pieces: tuple[tuple[int, str], ...]) -> str:
     return "\n".join(lines)
 
 
+def actor_messages() -> dict[str, bytes]:
+    five = msgpack.packb([5])
+    return {
+        "CALL": messages.pack_call(7, "till", "pay", 5.0, five, None),
+        "CALL, kwargs": messages.pack_call(8, 12, "pay", 5.0, msgpack.packb([]), msgpack.packb({"amount": 5})),
+        "CALL, chain": messages.pack_call(9, "till", "pay", 4.75, five, None, ("foo/2f6ac1d0/7:12/front",)),
+        "CALL, room": messages.pack_call(10, pushback.ROOM, "", pushback._FOREVER, encode(["till", False]), None),
+        "CAST": messages.pack_cast("till", "note", encode(["paid"]), None),
+        "INFO": messages.pack_info("till", encode({"open": True})),
+        "REPLY": messages.pack_reply(7, encode(95)),
+        "ERROR, cycle": messages.pack_error(9, messages.Code.CYCLE, encode("waits"), maybe=False),
+        "REFUSED": messages.pack_refused("till", messages.Code.MAILBOX_FULL, 3),
+        "CANCEL": messages.pack_cancel(7, "till"),
+        "MONITOR": messages.pack_monitor(1, "till"),
+        "LINK": messages.pack_link(2, "till", 7),
+        "LINKED": messages.pack_linked(2, 12),
+        "DEMONITOR": messages.pack_demonitor(1),
+        "DOWN": messages.pack_down(1, "ValueError: no"),
+        "EXIT": messages.pack_exit(2, "normal"),
+    }
+
+
 # -- the page
 
 
@@ -381,6 +406,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "ring whole reads": ring_whole_reads,
     "ring news": lambda: anatomy(of_story("NEWS")["NEWS of a"], RING_NEWS),
     "ring others": lambda: block({name: pack(message) for name, message in ring_others().items()}),
+    "actor messages": lambda: block(actor_messages()),
     "client session": lambda: block(client_session()),
     "client keys": lambda: block(client_keys()),
     "ping call": lambda: anatomy(client_session()["I1 DATA[CALL]"], PING_CALL),
@@ -426,24 +452,57 @@ def test_the_sizes_of_bodies() -> None:
         assert record._BODY_SIZE.get(kind, 0) == sum(sizes[each] for each in body)
 
 
+Shape = tuple[frozenset[type], ...]
+TYPES: dict[str, type] = {"bin": bytes, "int": int, "str": str, "bool": bool, "nil": type(None), "array": list}
+
+
+def shape_of(elements: str) -> Shape:
+    """The types of ``name: type or type, ...``."""
+    return tuple(
+        frozenset(TYPES[each] for each in field.split(": ")[1].split(" or ")) for field in elements.split(", ")
+    )
+
+
+def shapes_of(op: messages.Op) -> list[Shape]:
+    return [tuple(frozenset(kinds) for kinds in shape) for shape in messages._SHAPES[op]]
+
+
 def test_the_elements_of_messages() -> None:
-    types = {"bin": bytes, "int": int, "str": str, "bool": bool}
     for cells in rows("6. Messages"):
-        [elements] = re.findall(r"\[\d, ([^\]]*)\]", cells[2])
-        shape = tuple(
-            tuple(sorted((types[each] for each in field.split(": ")[1].split(" or ")), key=lambda kind: kind.__name__))
-            for field in elements.split(", ")
+        [elements] = re.findall(r"\[\d+, ([^\]]*)\]", cells[2])
+        shape = shape_of(elements)
+        longer = (
+            re.findall(r"- \(a\) Or with `([^`]*)` at the end, or with `([^`]*)`", PAGE)[0] if "(a)" in cells[2] else ()
         )
-        expected = messages._SHAPES[messages.Op[cells[1]]]
-        assert shape == tuple(tuple(sorted(kinds, key=lambda kind: kind.__name__)) for kinds in expected[0])
-        assert len(expected) == 1 + ("kwargs: bin" in cells[2])
+        longer = ("kwargs: bin",) if "kwargs: bin" in cells[2] else longer
+        assert [shape, *((*shape, *shape_of(more)) for more in longer)] == shapes_of(messages.Op[cells[1]])
+
+
+def test_the_numbers_of_chains_monitors_and_pushback() -> None:
+    text = " ".join(PAGE.split())
+    for said in (
+        f"of more than {turns._MOST_CHAIN} the newest {turns._MOST_CHAIN} are kept",
+        f"`reason` is of 1 to {signals._LONGEST:,} bytes",
+        f"holds {monitors._MOST:,} of this peer",
+        f"`{pushback.ROOM}`",
+        f"`ttl` is {int(pushback._FOREVER * 1000):,}",
+        f"Count {pushback.MESSAGE_COST} bytes for each message",
+        f"the first {pushback._FIRST >> 10} KiB to a server",
+        f"up to {pushback._UNSURE >> 20} MiB more, then waits for the answer",
+        f"behind each {pushback.WINDOW >> 10} KiB",
+        f"asks again after {pushback._SELDOM >> 20} MiB",
+        f"takes {mailbox._AHEAD:,} messages and {mailbox._AHEAD_SIZE >> 20} MiB over its limit",
+    ):
+        assert said in text, said
+    told = {cells[0].strip("| `").split("`, `")[0] for cells in rows("6.6 Monitors and links")}
+    assert {signals.NORMAL, signals.KILLED, monitors.NOPROC, monitors.NOCONNECTION} <= told
 
 
 def test_the_limits_are_the_defaults() -> None:
     told = {cells[0].strip("| `"): cells[1] for cells in rows("9.1 Limits")}
     default = Config()
-    of_the_ring = {"timers", "auto_remove_after"}  # docs/membership.md has them
-    assert set(told) == {field.name for field in fields(Config)} - of_the_ring
+    elsewhere = {"timers", "auto_remove_after", "tracebacks", "watchdog"}  # docs/membership.md, 6.3, docs/telemetry.md
+    assert set(told) == {field.name for field in fields(Config)} - elsewhere
     for name, text in told.items():
         assert float(text.split()[0].replace(",", "")) == getattr(default, name), name
 

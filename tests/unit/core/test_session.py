@@ -2,7 +2,7 @@
 
 import pytest
 
-from clusterkit.core.session import Fate, Lane, Outbox, Outgoing, Resume, Session, StaleSession
+from clusterkit.core.session import Fate, Lane, Notice, Outbox, Outgoing, Resume, Session, StaleSession
 from clusterkit.errors import ProtocolError
 
 MOST = 1 << 20
@@ -198,6 +198,50 @@ def test_messages_over_the_peers_limit_are_taken_back() -> None:
     assert one.withdraw_over(3) == []
     assert one.withdraw_over(2) == [large]
     assert (small.fate, large.fate, len(one)) == (Fate.QUEUED, Fate.WITHDRAWN, 1)
+
+
+# -- notices: the runtime's own, which no bound keeps out
+
+
+def test_a_notice_is_queued_in_a_full_outbox_in_its_order() -> None:
+    one = session(messages=1)
+    put(one, b"1")
+    one.put_always(notice := Notice(b"down", Lane.REQUEST))
+    assert (notice.fate, len(one), one.size) == (Fate.QUEUED, 2, 5)
+    assert not one.put(out(b"2"))
+    assert take(one) == [b"1", b"down"]
+
+
+def test_a_notice_counts_against_the_bound_for_what_comes_behind_it() -> None:
+    one = session(messages=2)
+    one.put_always(Notice(b"down", Lane.REQUEST))
+    put(one, b"1")
+    assert not one.put(out(b"2"))
+    take(one)
+    one.acknowledge(1)
+    assert (len(one), one.size) == (1, 1)
+    put(one, b"2")
+
+
+def test_a_notice_that_was_never_written_can_be_withdrawn() -> None:
+    one = session()
+    one.put_always(notice := Notice(b"monitor", Lane.REQUEST))
+    assert one.withdraw(notice)
+    assert (take(one), len(one), one.size) == ([], 0, 0)
+
+
+def test_a_written_notice_goes_again_on_the_next_connection() -> None:
+    one = met()
+    one.put_always(Notice(b"down", Lane.REQUEST))
+    assert take(one) == [b"down"]
+    assert one.resumed(Resume(7, 3, 0, MOST)) == []
+    assert take(one) == [b"down"]
+
+
+def test_only_notices_say_that_nobody_misses_them() -> None:
+    assert Notice(b"down", Lane.REQUEST).is_notice
+    assert not out().is_notice
+    assert not Notice(b"down", Lane.REQUEST).by_name, "another incarnation has nothing to do with it"
 
 
 # -- acknowledgement

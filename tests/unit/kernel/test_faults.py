@@ -1,10 +1,12 @@
 """Exceptions across nodes: what arrives, and what never does."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from clusterkit import NodeDown, RemoteError
+from clusterkit import NodeDown, RemoteError, message
+from clusterkit.core import message_types
 from clusterkit.core.payload import decode, encode
 from clusterkit.kernel.faults import RemoteTraceback, pack_exception, unpack_exception
 
@@ -98,3 +100,52 @@ def test_a_long_traceback_keeps_its_end() -> None:
     assert isinstance(again.__cause__, RemoteTraceback)
     assert str(again.__cause__).rstrip().endswith("end")
     assert len(again.__cause__.text) <= 16 << 10
+
+
+def test_an_error_that_holds_a_message_of_no_class_here_still_arrives() -> None:
+    @message(name="test.faults.Lost")
+    @dataclass
+    class Lost:
+        key: str
+
+    payload = pack_exception(LookupError("gone", Lost("k")))
+    del message_types._types["test.faults.Lost"]
+    error = unpack_exception(payload)
+    assert isinstance(error, RemoteError)
+    assert "gone" in str(error)
+    assert "LookupError" in str(error)
+
+
+def test_a_traceback_that_is_not_wanted_does_not_cross() -> None:
+    payload = pack_exception(ValueError("no"), trace=False)
+    assert b"Traceback" not in payload
+    error = unpack_exception(payload)
+    assert (type(error), str(error), error.__cause__) == (ValueError, "no", None)
+
+
+def test_a_group_arrives_as_a_group_of_what_it_held() -> None:
+    inner = ExceptionGroup("inner", [KeyError("k"), KeywordOnlyError(code=3)])
+    error = unpack_exception(pack_exception(ExceptionGroup("several (of them)", [ValueError("no"), inner])))
+    assert isinstance(error, ExceptionGroup)
+    assert error.message == "several (of them)"
+    first, second = error.exceptions
+    assert (type(first), str(first)) == (ValueError, "no")
+    assert isinstance(second, ExceptionGroup)
+    assert [type(each) for each in second.exceptions] == [KeyError, KeywordOnlyError]
+    assert isinstance(error.__cause__, RemoteTraceback)
+    assert "KeywordOnlyError" in error.__cause__.text
+
+
+def test_a_group_without_end_is_cut() -> None:
+    group: ExceptionGroup[Exception] = ExceptionGroup("0", [ValueError("v")] * 100)
+    for level in range(20):
+        group = ExceptionGroup(str(level), [group, *[ValueError("w")] * 100])
+    error = unpack_exception(pack_exception(group))
+    assert isinstance(error, ExceptionGroup)
+    assert 0 < len(error.exceptions) <= 64
+
+
+def test_a_group_whose_members_are_no_errors_is_no_group() -> None:
+    told = {"type": "builtins:ExceptionGroup", "text": "t (1 sub-exception)", "traceback": "", "attrs": {}}
+    assert isinstance(unpack_exception(encode({**told, "exceptions": []})), RemoteError)
+    assert isinstance(unpack_exception(encode({**told, "exceptions": [1]})), RemoteError)

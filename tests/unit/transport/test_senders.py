@@ -26,7 +26,7 @@ class Outbox:
         return True
 
 
-def standing(line: Senders, *bodies: bytes, patience: float = 60.0) -> list[asyncio.Task[Room]]:
+def standing(line: Senders[Outgoing], *bodies: bytes, patience: float = 60.0) -> list[asyncio.Task[Room]]:
     return [asyncio.create_task(line.wait(Outgoing(body, Lane.REQUEST), now() + patience)) for body in bodies]
 
 
@@ -43,7 +43,7 @@ async def end(tasks: list[asyncio.Task[Room]]) -> None:
 
 
 async def test_first_come_first_served() -> None:
-    line, outbox = Senders(), Outbox(2)
+    line, outbox = Senders[Outgoing](), Outbox(2)
     tasks = standing(line, b"1", b"2", b"3")
     assert await results(tasks) == [None] * 3
     line.let_in(outbox.put)
@@ -57,7 +57,7 @@ async def test_first_come_first_served() -> None:
 
 
 async def test_nobody_overtakes_one_who_does_not_fit_yet() -> None:
-    line, outbox = Senders(), Outbox(9, most=1)
+    line, outbox = Senders[Outgoing](), Outbox(9, most=1)
     tasks = standing(line, b"large", b"2")
     await asyncio.sleep(0)
     line.let_in(outbox.put)
@@ -69,7 +69,7 @@ async def test_nobody_overtakes_one_who_does_not_fit_yet() -> None:
 
 
 async def test_at_the_deadline_it_is_full_and_the_line_goes_on() -> None:
-    line, outbox = Senders(), Outbox(9)
+    line, outbox = Senders[Outgoing](), Outbox(9)
     tasks = standing(line, b"1", patience=1.0) + standing(line, b"2")
     assert await results(tasks, after=0.9) == [None, None]
     assert await results(tasks, after=0.2) == [Room.FULL, None]
@@ -81,14 +81,14 @@ async def test_at_the_deadline_it_is_full_and_the_line_goes_on() -> None:
 
 @pytest.mark.simulation(seeds=8)  # either comes first
 async def test_one_whose_time_is_up_as_room_is_made_is_let_in_or_told_so() -> None:
-    line, outbox = Senders(), Outbox(9)
+    line, outbox = Senders[Outgoing](), Outbox(9)
     [task] = standing(line, b"1", patience=1.0)
     asyncio.get_running_loop().call_at(now() + 1.0, line.let_in, outbox.put)
     assert await results([task], after=2.0) == [Room.TAKEN if outbox.taken else Room.FULL]
 
 
 async def test_one_who_was_let_in_keeps_that_answer() -> None:
-    line, outbox = Senders(), Outbox(9)
+    line, outbox = Senders[Outgoing](), Outbox(9)
     tasks = standing(line, b"1", patience=1.0)
     await asyncio.sleep(0)
     line.let_in(outbox.put)
@@ -97,7 +97,7 @@ async def test_one_who_was_let_in_keeps_that_answer() -> None:
 
 
 async def test_who_is_cancelled_leaves_the_line() -> None:
-    line, outbox = Senders(), Outbox(9)
+    line, outbox = Senders[Outgoing](), Outbox(9)
     tasks = standing(line, b"1", b"2")
     await asyncio.sleep(0)
     tasks[0].cancel()
@@ -108,7 +108,7 @@ async def test_who_is_cancelled_leaves_the_line() -> None:
 
 
 async def test_all_who_are_turned_away_look_again_and_are_no_longer_in_line() -> None:
-    line, outbox = Senders(), Outbox(9)
+    line, outbox = Senders[Outgoing](), Outbox(9)
     tasks = standing(line, b"1", b"2")
     await asyncio.sleep(0)
     line.turn_away()
@@ -119,8 +119,8 @@ async def test_all_who_are_turned_away_look_again_and_are_no_longer_in_line() ->
 
 
 @pytest.mark.parametrize("how", [lambda line: line.let_in(Outbox(9).put), lambda line: line.turn_away()])
-async def test_nothing_is_left_of_one_who_waited(how: Callable[[Senders], None]) -> None:
-    line = Senders()
+async def test_nothing_is_left_of_one_who_waited(how: Callable[[Senders[Outgoing]], None]) -> None:
+    line = Senders[Outgoing]()
     pending = len(asyncio.get_running_loop()._scheduled)  # type: ignore[attr-defined]
     tasks = standing(line, b"1")
     await asyncio.sleep(0)
