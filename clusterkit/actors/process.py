@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("clusterkit.actors")
 
-_CALL, _STOP, _SIGNAL, _SUSPEND, _RESUME = int(Op.CALL), int(Op.STOP), int(Op.SIGNAL), int(Op.SUSPEND), int(Op.RESUME)
+_CALL, _SIGNAL, _STOP, _SUSPEND, _RESUME, _FAILED = map(
+    int, (Op.CALL, Op.SIGNAL, Op.STOP, Op.SUSPEND, Op.RESUME, Op.FAILED)
+)
 _CALLBACK = "callback"  # what stands in a From that no message made
 
 
@@ -58,8 +60,7 @@ class Process:
     ) -> None:
         self.actor = actor
         self.node = node
-        self.current: From | None = None  # whose message is being handled, in turn
-        self.handling: str | None = None  # by which handler
+        self._letter: Letter | None = None  # what is being handled, in turn
         self.since = 0.0  # since when, in loop time
         self.continues: deque[Any] = deque()
         self.mailbox: Inbox = kernel.register(name, type(actor).mailbox or Mailbox(kernel.config.mailbox))
@@ -86,7 +87,7 @@ class Process:
         self.side = Side(self, tasks)
         self._turn_task: asyncio.Task[None] | None = None
         self._stopping: tuple[object, bool] | None = None  # the reason, and whether the mailbox is drained first
-        self._turn: str | None = None
+        self._turn: tuple[Letter | None, str] = (None, "")  # the name of its turn, when somebody asked for that
         self._failed: object = None  # why init did not do
         self._has_begun = self._is_killed = False
         self._holding: list[asyncio.Future[None]] = []  # who waits for suspend or resume
@@ -178,18 +179,16 @@ class Process:
 
     def _begin(self, frm: From, handler: str) -> None:
         """Begin a turn: no other message comes in until it ends."""
-        self.current = frm
-        self.handling = handler
+        self._letter = (0, handler, (), None, frm, False)
         self.since = self.kernel.loop.time()
         self._turns += 1
-        self._turn = None
         frm._holder = self
         AMBIENT.set(frm)
 
     def _end(self, frm: From) -> None:
         if frm not in self.side.running:  # deferred work goes on with it
             frm._holder = None
-        self.current = self.handling = None
+        self._letter = None
 
     # -- letters, one after the other
 
@@ -197,10 +196,9 @@ class Process:
         """Handle letters one by one: for actors whose handlers all keep the turn."""
         inbox, handlers, telemetry = self.mailbox, self.handlers, self.kernel.telemetry
         call, other, time, set_ambient = handlers.call, handlers.other, self.kernel.loop.time, AMBIENT.set
+        beside = self.side.running
         while True:
-            if self.side.failure is not None:
-                raise self.side.failure
-            too_many = self.side.running and len(self.side.running) >= inbox.limit and not inbox.has_system
+            too_many = beside and len(beside) >= inbox.limit and not inbox.has_system
             if too_many or (letter := inbox.take()) is None:
                 self._stop_if_done()
                 await inbox.arrival()
@@ -209,11 +207,9 @@ class Process:
                 self._special(letter)
                 continue
             frm = letter[4]  # what follows is _begin and _end, without their calls
-            self.current = frm
-            self.handling = letter[1]
+            self._letter = letter
             self.since = time()
             self._turns += 1
-            self._turn = None
             frm._holder = self
             set_ambient(frm)
             if letter[0] != _CALL:
@@ -222,14 +218,16 @@ class Process:
                 await handlers.observed(letter)
             else:
                 await call(letter)
-            if not self.side.running or frm not in self.side.running:
+            if not beside or frm not in beside:
                 frm._holder = None
-            self.current = self.handling = None
+            self._letter = None
             if self.continues:
                 await self._go_on()
 
     def _special(self, letter: Letter) -> None:
         inbox = self.mailbox
+        if letter[0] == _FAILED:
+            raise letter[2][0]
         if letter[0] == _STOP:
             reason, drain = letter[2]
             self._stopping = (reason, drain)
@@ -263,8 +261,6 @@ class Process:
         """Handle letters in tasks: for actors with handlers that run beside others, or are cancelled."""
         inbox = self.mailbox
         while True:
-            if self.side.failure is not None:
-                raise self.side.failure
             if self.continues and self._turn_task is None:
                 self._take_turn(self._go_on(), "handle_continue")
             letter = self._next()
@@ -335,16 +331,16 @@ class Process:
     @property
     def turn(self) -> str | None:
         """The name of the turn that runs now, as it stands in the chain of a call."""
-        if self.current is None:
+        if self._letter is None:
             return None
-        if self._turn is None:
+        if self._turn[0] is not self._letter:
             life = f"{self.kernel.id.name}/{self.kernel.id.incarnation & 0xFFFF_FFFF:x}"
-            self._turn = f"{life}/{self.mailbox.serial}:{self._turns}/{self.mailbox.shown}"
-        return self._turn
+            self._turn = self._letter, f"{life}/{self.mailbox.serial}:{self._turns}/{self.mailbox.shown}"
+        return self._turn[1]
 
     def is_held_by(self, frm: From) -> bool:
         """Whether that is the turn."""
-        return frm is self.current
+        return self._letter is not None and frm is self._letter[4]
 
     def give_up(self, link: Any, number: int, waiting: Any) -> None:
         """Cancel what runs for a caller that waits no more, if it may be cancelled; nobody is answered."""
@@ -373,6 +369,16 @@ class Process:
         self.signal(TimerFired(timer.tag), timer.taken)
 
     # -- the end
+
+    @property
+    def current(self) -> From | None:
+        """Whose message is being handled, in turn."""
+        return self._letter[4] if self._letter is not None else None
+
+    @property
+    def handling(self) -> str | None:
+        """By which handler or callback."""
+        return self._letter[1] if self._letter is not None else None
 
     @property
     def handled(self) -> int:
@@ -411,6 +417,10 @@ class Process:
         done: asyncio.Future[None] = self.kernel.loop.create_future()
         self._system(_SUSPEND if held else _RESUME, "suspend" if held else "resume", (done,))
         return done
+
+    def fail(self, error: BaseException) -> None:
+        """End it for the failure of a task of its own."""
+        self._system(_FAILED, "fail", (error,))
 
     def _system(self, op: int, name: str, args: tuple[Any, ...]) -> None:
         frm = From(self.kernel.id, None, None, 0, None, False)

@@ -30,7 +30,6 @@ class Side:
         self.running: dict[
             From, asyncio.Task[Any]
         ] = {}  # by whom they answer: handlers, the turn's too, and deferred work
-        self.failure: BaseException | None = None  # what the first of them ended with that failed
         self._process = process
         self._cancellable: dict[From, asyncio.Task[Any]] = {}
         self._given_up: set[asyncio.Task[Any]] = set()  # cancelled here, because nobody waits for what they do
@@ -43,9 +42,10 @@ class Side:
 
     def note_failure(self, task: asyncio.Task[Any]) -> None:
         """A task has ended: let the process look how."""
-        if not task.cancelled() and (error := task.exception()) is not None and self.failure is None:
-            self.failure = error
-        self._process.mailbox.wake()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._process.fail(error)
+        else:
+            self._process.mailbox.wake()
 
     # -- tasks that answer somebody
 

@@ -63,6 +63,7 @@ class Op(IntEnum):
     STOP = 5  # from here on what is not the user's
     SUSPEND = 6
     RESUME = 7
+    FAILED = 8
 
 
 _CALL, _SIGNAL = int(Op.CALL), int(Op.SIGNAL)
@@ -328,29 +329,33 @@ class Inbox:
         """The next letter, or None when there is none."""
         if self._system:
             return self._system.popleft()
-        while self._user and not self.held:
-            letter = self._user.popleft()
-            if letter[0] == _SIGNAL:
-                return letter
-            if self._gone and letter[0] == _CALL and not letter[4].expects_reply:
-                self._gone -= 1
-                self._shrink(letter)
-                continue
+        if self._gone:
+            self._pass_over_gone()
+        if not self._user or self.held:
+            return None
+        letter = self._user.popleft()
+        if letter[0] != _SIGNAL:
             self._room_left += 1
             if letter[5]:
                 self.size -= len(letter[2]) + (len(letter[3]) if letter[3] else 0)
             if self._line is not None:
                 self._let_in()
-            return letter
-        return None
+        return letter
 
     def next(self) -> Letter | None:
         """The letter that `take` would give, which stays."""
         if self._system:
             return self._system[0]
         if self._gone:
-            self._sweep()
+            self._pass_over_gone()
         return self._user[0] if self._user and not self.held else None
+
+    def _pass_over_gone(self) -> None:
+        """Forget what was taken out and stands first."""
+        user = self._user
+        while user and user[0][0] == _CALL and not user[0][4].expects_reply:
+            self._shrink(user.popleft())
+            self._gone -= 1
 
     def take_reentrant(self) -> Letter | None:
         """A request for a concurrent handler from somebody who waits, directly or not, for the turn that runs."""
@@ -370,7 +375,7 @@ class Inbox:
             self._line.let_in(self._admit)
         if self._askers and not self._is_full:
             self._askers.popleft()()  # one for a place: each may send many
-            while self._askers and not self._user:
+            while self._askers and len(self._user) <= self._gone:
                 self._askers.popleft()()
 
     def _admit(self, letter: Letter) -> bool:

@@ -111,7 +111,8 @@ class Pushback:
                 if patience < deadline:
                     flow.told(False)  # until it says otherwise
                     return
-                text = f"{address} has no room: {_MOST_OPEN} windows of messages to it wait there"
+                why = "has had no room for more" if flow.blocks else "has not said whether it has room"
+                text = f"{address} {why} since two windows of messages to it"
                 raise MailboxFull(text, node=link.peer, target=f"{address.to}.{handler}") from None
 
     def filled(self, link: Link, flow: Flow, address: Address) -> None:
