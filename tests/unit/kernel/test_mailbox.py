@@ -439,6 +439,17 @@ async def test_no_other_node_waits_for_room_at_an_empty_mailbox() -> None:
     assert told == ["first", "second", "third"]
 
 
+async def test_a_mailbox_of_which_the_last_caller_gave_up_is_empty() -> None:
+    box = Box(1, overflow="block")
+    told: list[str] = []
+    request = call_of("a")
+    box.inbox.put(request)
+    for name in ("first", "second"):
+        box.inbox.when_room(lambda name=name: told.append(name))  # type: ignore[misc]
+    assert box.inbox.remove(request[4])
+    assert told == ["first", "second"]
+
+
 async def test_one_who_asks_behind_others_that_wait_waits_too() -> None:
     box = Box(1, overflow="block")
     told: list[str] = []
