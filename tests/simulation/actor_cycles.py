@@ -189,10 +189,12 @@ def wrong_with_a_call(made: Made, evidence: Cycles) -> Iterator[str]:
     deadline = root_of(made, evidence).at + TIMEOUT
     is_sure = evidence.is_calm(made.at, made.ended, home, made.to) and made.error != "cancelled"
     if is_sure and made.life not in evidence.ends and made.at + made.seconds + TRAVEL < deadline:
-        if cycle is not None and cycle.lasts(made, evidence):
-            yield from wrong_with_a_cycle(made)
-        if made.how == "look" and made.is_leaf and is_awaited(made, evidence):
-            yield from wrong_with_a_look(made)
+        awaited = is_awaited(made, evidence)
+        if awaited is not None and awaited.lasts(made, evidence):
+            if made.how != "look":
+                yield from wrong_with_a_cycle(made)
+            elif made.is_leaf:
+                yield from wrong_with_a_look(made)
 
 
 def wrong_with_a_cycle(made: Made) -> Iterator[str]:
