@@ -232,11 +232,12 @@ def _prepare(directory: Path) -> bool:
 
 
 def _make(directory: Path) -> None:
-    if directory.exists():
-        raise StateError(f"{directory} is no directory: a state directory is needed")
     if not directory.parent.is_dir():
         raise StateError(f"cannot make the state directory {directory}: there is no directory {directory.parent}")
-    directory.mkdir(mode=0o700, exist_ok=True)
+    try:
+        directory.mkdir(mode=0o700, exist_ok=True)  # another process may make it at this moment
+    except FileExistsError:
+        raise StateError(f"{directory} is no directory: a state directory is needed") from None
     _sync(directory.parent)
 
 

@@ -360,6 +360,19 @@ def test_a_file_in_place_of_the_directory_is_refused(tmp_path: Path) -> None:
     assert "is no directory" in refused(tmp_path / "state")
 
 
+def test_a_directory_that_another_makes_at_this_moment_is_a_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, where = Path.mkdir, tmp_path / "state"
+
+    def overtaken(path: Path, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
+        os.mkdir(path)
+        make(path, mode, parents, exist_ok)
+
+    monkeypatch.setattr(Path, "mkdir", overtaken)
+    StateFile.open(where, "a").close()
+
+
 def test_a_directory_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / FILE).mkdir()
     with pytest.raises(StateError, match="cannot use the state directory"):
