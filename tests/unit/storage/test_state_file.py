@@ -363,13 +363,15 @@ def test_a_file_in_place_of_the_directory_is_refused(tmp_path: Path) -> None:
 def test_a_directory_that_another_makes_at_this_moment_is_a_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make, where = Path.mkdir, tmp_path / "state"
+    where, is_dir = tmp_path / "state", Path.is_dir
 
-    def overtaken(path: Path, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
-        os.mkdir(path)
-        make(path, mode, parents, exist_ok)
+    def look(path: Path) -> bool:
+        found = is_dir(path)
+        if path == where and not found:
+            path.mkdir()  # the other one's
+        return found
 
-    monkeypatch.setattr(Path, "mkdir", overtaken)
+    monkeypatch.setattr(Path, "is_dir", look)
     StateFile.open(where, "a").close()
 
 
