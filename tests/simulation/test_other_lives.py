@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from clusterkit import Exit, GenServer, Ref, call
+from clusterkit import Exit, GenServer, MemberDown, MemberUp, Ref, call
 from clusterkit.testing import SimCluster
 
 simulated = pytest.mark.simulation(seeds=3)
@@ -77,3 +77,43 @@ async def test_the_turns_of_a_restarted_node_have_other_names() -> None:
         first, second = names
         assert first.rpartition("/")[2] == second.rpartition("/")[2] == "turning"
         assert first != second
+
+
+class Watcher(GenServer):
+    """Hears of members."""
+
+    def __init__(self) -> None:
+        self.told: asyncio.Queue[MemberUp | MemberDown] = asyncio.Queue()
+
+    async def init(self) -> None:
+        self.monitor_nodes()
+        self.monitor_nodes()  # once is enough, and twice is no more
+
+    def handle_info(self, info: object) -> None:
+        assert isinstance(info, MemberUp | MemberDown)
+        self.told.put_nowait(info)
+
+    async def news(self, kind: type[MemberUp | MemberDown], name: str) -> int:
+        """Wait for a piece of news; returns the incarnation that it is about."""
+        while True:
+            event = await asyncio.wait_for(self.told.get(), PATIENCE)
+            if type(event) is kind and event.member.node.name == name:
+                return event.member.node.incarnation
+
+
+@simulated
+async def test_who_monitors_nodes_hears_of_members_that_go_and_come() -> None:
+    async with asyncio.timeout(600), SimCluster(["a", "b", "c"]) as sim:
+        watcher = Watcher()
+        ref = await sim["a"].start(watcher)
+        before = sim["c"].id.incarnation
+        sim.crash("c")
+        assert await watcher.news(MemberDown, "c") == before
+        await sim.start("c")
+        assert await watcher.news(MemberUp, "c") == sim["c"].id.incarnation != before
+        await sim.settle()
+        assert watcher.told.empty()
+        await sim.run("a", sim["a"].stop(ref))
+        sim.crash("c")
+        await asyncio.sleep(PATIENCE)
+        assert watcher.told.empty()
