@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum, IntEnum, IntFlag, StrEnum
+from operator import getitem
 from types import GenericAlias
-from typing import Annotated, Any, Dict, Final, List, Literal, NewType, Optional, Tuple, TypeVar, Union  # noqa: UP035
+from typing import Annotated, Any, Dict, Final, List, Literal, NewType, Optional, Tuple, TypeVar, Union, cast  # noqa: UP035
 
 import pytest
 
@@ -199,7 +200,7 @@ def test_an_annotation_that_cannot_be_checked_is_a_type_error(annotation: Any, s
 WRAPS: list[Callable[[Any], Any]] = [
     lambda alias: GenericAlias(list, alias),
     lambda alias: GenericAlias(dict, (GenericAlias(tuple, alias), int)),
-    lambda alias: GenericAlias(dict, (Annotated.__class_getitem__((alias, "")), int)),  # type: ignore[attr-defined]
+    lambda alias: GenericAlias(dict, (getitem(cast("Any", Annotated), (alias, "")), int)),
 ]
 
 
