@@ -162,10 +162,10 @@ class Kernel:
         deadline, chain = now + timeout, None
         if AMBIENT.get() is not None:
             deadline, chain = inherited(deadline)
-            if deadline <= now:
-                raise self._too_late(address, handler)
         call = Call(address, handler, future, chain)
         try:
+            if deadline <= now:
+                raise self._too_late(address, handler)
             if address.node is None:
                 if (unsent := self._call_here(call, args, kwargs, deadline)) is not None:
                     await self._wait_for_place(*unsent, deadline)

@@ -88,6 +88,17 @@ async def test_past_its_deadline_nothing_is_sent(where: str, start_node: NodeFac
 
 
 @everywhere
+async def test_who_tries_again_past_its_deadline_lets_the_loop_run(where: str, start_node: NodeFactory) -> None:
+    place = await place_of(start_node, where)
+    ref = await place.start(Worker(), "worker")
+    over = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.05, over.set)
+    with deadline(0):
+        while not over.is_set():
+            assert (await timed_out(ref.call(Worker.work))).executed == "no"
+
+
+@everywhere
 async def test_a_deadline_does_not_cancel_the_body(where: str, start_node: NodeFactory) -> None:
     place = await place_of(start_node, where)
     ref = await place.start(Worker(), "worker")
