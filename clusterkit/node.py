@@ -293,7 +293,7 @@ class Node:
         if kernel.links.leaving:
             raise UsageError(f"node {kernel.id.name} is closing: no actor can be started")
         process = self._spawn(actor, name)
-        asking = next((each for each in self._processes.values() if link and each.is_current), None)
+        asking = next((each for each in self._processes.values() if each.is_current), None) if link else None
         if asking is not None:
             asking.ties.link(process.ref)
         ref = await self._started(process)

@@ -78,6 +78,8 @@ class GenServer:
     """Whether the end of a linked process arrives as `Exit` in ``handle_info``, and does not stop this one."""
 
     __handlers__: ClassVar[dict[str, Handler]] = {}
+    __concurrent__: ClassVar[frozenset[str]] = frozenset()
+    __cancellable__: ClassVar[frozenset[str]] = frozenset()
     __calls__: ClassVar[dict[Any, tuple[str, float | None]]] = {}
     __casts__: ClassVar[dict[Any, tuple[str, float | None]]] = {}
     _clusterkit_process: Process | None = None
@@ -91,6 +93,8 @@ class GenServer:
         cls.__handlers__ = table_of(cls, _RESERVED)
         cls.__calls__ = targets_of(cls, cls.__handlers__, "call")
         cls.__casts__ = targets_of(cls, cls.__handlers__, "cast")
+        cls.__concurrent__ = frozenset(name for name, each in cls.__handlers__.items() if each.concurrent)
+        cls.__cancellable__ = frozenset(name for name, each in cls.__handlers__.items() if each.cancellable)
 
     # -- what the runtime gives a running actor
 

@@ -39,8 +39,7 @@ class Handling:
         self._kernel = process.kernel
         table = type(self._actor).__handlers__
         self._methods = {name: (handler, getattr(self._actor, handler.attribute)) for name, handler in table.items()}
-        self._concurrent = frozenset(name for name, handler in table.items() if handler.concurrent)
-        self._cancellable = frozenset(name for name, handler in table.items() if handler.cancellable)
+        self._concurrent, self._cancellable = type(self._actor).__concurrent__, type(self._actor).__cancellable__
         self.splits = bool(self._concurrent or self._cancellable)
         process.mailbox.concurrent = self._concurrent
 

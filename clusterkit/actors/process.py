@@ -13,6 +13,7 @@ import inspect
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from clusterkit.actors.gen_server import GenServer, Stop
@@ -75,8 +76,6 @@ class Process:
             if actor._clusterkit_process is self:
                 actor._clusterkit_process = None
             raise
-        self.timers = Timers(kernel.loop, self._timer_fired)
-        self.ties = Ties(self)
         self.started: asyncio.Future[None] = kernel.loop.create_future()
         self.born = kernel.loop.time()
         self.task: asyncio.Task[None] | None = None
@@ -96,6 +95,16 @@ class Process:
         self._is_released = False
         if parent is not None:
             parent.children[self] = None
+
+    @cached_property
+    def timers(self) -> Timers:
+        """Its timers; most actors have none."""
+        return Timers(self.kernel.loop, self._timer_fired)
+
+    @cached_property
+    def ties(self) -> Ties:
+        """What it has to do with the ends of others; most actors nothing."""
+        return Ties(self)
 
     def __repr__(self) -> str:
         return f"<Process {self.mailbox.shown} of {self.kernel.id.name}>"
@@ -126,7 +135,8 @@ class Process:
     async def _init(self) -> None:
         try:
             await self._callback("init", self.actor.init)
-            await self._callback("init", self.actor._clusterkit_begin)
+            if type(self.actor)._clusterkit_begin is not GenServer._clusterkit_begin:
+                await self._callback("init", self.actor._clusterkit_begin)
         except BaseException as error:
             if not self.started.done():
                 self.started.set_exception(_wrapped(error))
@@ -149,10 +159,11 @@ class Process:
             logger.error("actor %s of %s stops: %r", self.mailbox.shown, self.kernel.id.name, error, exc_info=error)
             reason = error
         self.mailbox.shut()
-        self.timers.close()
+        self._stop_timers()
         await self.side.tasks.aclose()
         try:
-            await self._callback("terminate", self.actor._clusterkit_end)
+            if type(self.actor)._clusterkit_end is not GenServer._clusterkit_end:
+                await self._callback("terminate", self.actor._clusterkit_end)
             await self._callback("terminate", self.actor.terminate, reason)
         except Exception as error:
             logger.error("terminate of %s failed: %r", self.mailbox.shown, error, exc_info=error)
@@ -441,7 +452,7 @@ class Process:
     def _close(self, reason: object) -> None:
         self.actor._clusterkit_process = None
         self.mailbox.shut()
-        self.timers.close()
+        self._stop_timers()
         if not self.started.done():
             self.started.set_exception(ServerDown(f"{self.mailbox.shown} was killed before it began"))
             self.started.exception()  # nobody may wait
@@ -452,7 +463,8 @@ class Process:
             child.kill()
         if self.parent is not None:
             self.parent.children.pop(self, None)
-        self.ties.close()
+        if "ties" in vars(self):
+            self.ties.close()
         self.kernel.unregister(self.mailbox)
         self._reason = reason_text(reason)
         self._ended(self)
@@ -460,6 +472,10 @@ class Process:
         self.kernel.telemetry.tell(ACTOR_STOP, life, {"server": self.mailbox.shown, "reason": self._reason})
         if self._on_end is None or not self._on_end(self, reason):
             self.release()
+
+    def _stop_timers(self) -> None:
+        if "timers" in vars(self):
+            self.timers.close()
 
     def _fail_open(self, text: str) -> None:
         """Answer the calls that were taken and have no answer."""
