@@ -27,9 +27,8 @@ class Side:
 
     def __init__(self, process: "Process", tasks: Tasks) -> None:
         self.tasks = Tasks(f"actor/{process.mailbox.shown}", tasks, logged=False)
-        self.running: dict[
-            From, asyncio.Task[Any]
-        ] = {}  # by whom they answer: handlers, the turn's too, and deferred work
+        self.running: dict[From, asyncio.Task[Any]] = {}
+        """By whom they answer: handlers, that of the turn too, and deferred work."""
         self._process = process
         self._cancellable: dict[From, asyncio.Task[Any]] = {}
         self._given_up: set[asyncio.Task[Any]] = set()  # cancelled here, because nobody waits for what they do

@@ -20,6 +20,7 @@ from clusterkit.transport.senders import Room, Senders
 
 Overflow = Literal["reject", "block", "drop_oldest", "drop_newest"]
 _AHEAD, _AHEAD_SIZE = 32_768, 16 << 20  # an outbox: what a peer may have sent before it knows that this blocks
+_MOST_ASKERS = 4_096  # questions of other nodes that wait for room: two from each sender of each link, with some over
 _CLOSED = 1 << 60  # less room than any number of messages makes
 _SWEEP_PERIOD = 0.05  # seconds between two searches of a full inbox for messages that nobody waits for
 
@@ -177,7 +178,7 @@ class Inbox:
         """Add to the user lane; False when it is closing, or full and the sender is to know."""
         if (self._room_left <= 0 or self.size >= self.most_bytes) and not self._has_room():
             return self._overflowed(letter)
-        self._room_left -= 1
+        self._room_left -= 1  # what follows is _append, without its call
         self._user.append(letter)
         if letter[5]:
             self.size += len(letter[2]) + (len(letter[3]) if letter[3] else 0)
@@ -205,7 +206,7 @@ class Inbox:
     @property
     def has_room(self) -> bool:
         """Whether a sender on another node may go on."""
-        return self.closing or not (self._is_full or self._askers)
+        return self.closing or len(self._askers) >= _MOST_ASKERS or not (self._is_full or self._askers)
 
     def when_room(self, told: Callable[[], None]) -> None:
         """Tell once when there is room again, or when it closes."""
@@ -335,7 +336,7 @@ class Inbox:
             return None
         letter = self._user.popleft()
         if letter[0] != _SIGNAL:
-            self._room_left += 1
+            self._room_left += 1  # and this _shrink
             if letter[5]:
                 self.size -= len(letter[2]) + (len(letter[3]) if letter[3] else 0)
             if self._line is not None:

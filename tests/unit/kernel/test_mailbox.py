@@ -582,3 +582,12 @@ async def test_a_closed_one_can_still_be_asked_to_remove() -> None:
     box.inbox.close()
     request[4].expects_reply = False  # it was answered
     assert not box.inbox.remove(request[4])
+
+
+async def test_no_more_than_so_many_wait_for_room() -> None:
+    box = Box(1, overflow="block")
+    box.put("a")
+    assert not box.inbox.has_room
+    for _ in range(4_096):
+        box.inbox.when_room(lambda: None)
+    assert box.inbox.has_room, "who asks now is answered at once, and refused what is too much"
