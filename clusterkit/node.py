@@ -15,7 +15,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, get_origin, overl
 
 from clusterkit.actors.gen_server import GenServer
 from clusterkit.actors.inspection import ActorInfo, find_handler, inspect_process
-from clusterkit.actors.many import Replies, event_of, to_many
+from clusterkit.actors.many import Replies, check_handler, to_many
 from clusterkit.actors.process import Process
 from clusterkit.actors.ref import Ref, check_ref
 from clusterkit.actors.signals import NORMAL, SHUTDOWN, Down
@@ -478,7 +478,7 @@ class Node:
         Ends when all have answered or their calls have timed out. Raises `UsageError` for what is no handler; never
         what a call raised.
         """
-        event_of(method, "call")  # or it is said before anything is sent
+        check_handler(method, "call")
         return await to_many(self._named(nodes, name), lambda ref: ref.call(method, *args, **kwargs))
 
     @overload
@@ -499,7 +499,7 @@ class Node:
         self, nodes: Iterable[NodeId | str], name: str, method: Any, /, *args: Any, **kwargs: Any
     ) -> Replies[None]:
         """Cast to the actor of that name on many nodes at once; ``.ok`` has those whose queue took it."""
-        event_of(method, "cast")
+        check_handler(method, "cast")
         return await to_many(self._named(nodes, name), lambda ref: ref.cast(method, *args, **kwargs))
 
     def _named(self, nodes: Iterable[NodeId | str], name: str) -> Iterator[tuple[NodeId, Callable[[], Ref[Any]]]]:

@@ -48,11 +48,8 @@ def _in_order(asked: list[NodeId], came: dict[NodeId, R]) -> dict[NodeId, R]:
     return {node: came[node] for node in asked if node in came}
 
 
-def event_of(method: Any, kind: str) -> str:
-    """The event by which a handler is named on any node; raises `UsageError` for what is none of that kind."""
-    if isinstance(method, str):
-        return method
+def check_handler(method: Any, kind: str) -> None:
+    """Raise `UsageError`, before anything is sent, for what is no event and no handler of that kind."""
     mark = mark_of(method)
-    if mark is None or mark.kind not in (kind, "on"):
+    if not isinstance(method, str) and (mark is None or mark.kind not in (kind, "on")):
         raise UsageError(f"{method!r} is no handler to {kind}: give an exported method, or the name of an event")
-    return str(mark.event or method.__name__)
