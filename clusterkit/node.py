@@ -168,8 +168,10 @@ class Node:
         assert self._kernel is not None
         assert self._ring is not None
         deadline = now() + budget
-        self._kernel.links.leaving = True
         try:
+            if drain and reason is Reason.LEAVE:
+                await self._ring.presence.hand_over(now() + budget / 4)
+            self._kernel.links.leaving = True
             await self._stop_actors(deadline, drain=drain)
             await self._ring.aclose(leave=reason is Reason.LEAVE, deadline=deadline)
             await self._kernel.aclose(reason, deadline)

@@ -31,6 +31,7 @@ from clusterkit.core.member_view import MemberView
 from clusterkit.core.members import Member, MemberRemoved, State, changes
 from clusterkit.core.membership_events import (
     Accepted,
+    Announce,
     Begun,
     Compare,
     Effect,
@@ -80,6 +81,7 @@ class Membership:
         rng: "Random",
         wall: Callable[[], float],
         *,
+        meta: bytes = b"",
         timers: Timers | None = None,
         direct: int = DIRECT,
         removal_ttl: float = 86_400.0,
@@ -90,11 +92,11 @@ class Membership:
         self.settled = False
         self.stopped: Verdict | None = None
         self._view = MemberView(self.ring)
-        self._wall = wall
+        self._wall, self._meta = wall, meta
         self._news = NewsDesk(me.name, me.incarnation, direct)
         self._agreement = Agreement(self.ring, wall, self._send)
         self._detection = Detection(
-            self.ring, self._agreement, self._news, rng, timers or Timers(), self._send, self._refute
+            self.ring, self._agreement, self._news, rng, timers or Timers(), self._send, self._set_claim
         )
         self._housekeeping = Housekeeping(self.ring, self._view, removal_ttl, auto_remove_after)
         self._farewell = Farewell()
@@ -173,6 +175,9 @@ class Membership:
                 self._news.changed(self.ring.remove(name))
             case Reweigh(name=name, weight=weight):
                 self._news.changed(self.ring.update(name, weight, self._wall()))
+            case Announce() if self.stopped is None and not self._farewell.begun:
+                self._meta = event.meta
+                self._announce()
             case Ready(ready=ready):
                 self._set_claim(ready=ready)
             case Leave() if not self._farewell.begun:
@@ -226,9 +231,9 @@ class Membership:
         self._housekeeping.begin(self._now)
 
     def _announce(self) -> None:
-        self._news.changed(self.ring.announce(self.me.host, self.me.port, b"", self._wall()))
+        self._news.changed(self.ring.announce(self.me.host, self.me.port, self._meta, self._wall()))
 
-    def _set_claim(self, *, inc: int | None = None, ready: bool | None = None) -> None:
+    def _set_claim(self, inc: int | None = None, *, ready: bool | None = None) -> None:
         """Claim anew what only this node may: that it lives, and whether it is ready."""
         ready = self._claim.ready if ready is None else ready
         if inc is None and ready == self._claim.ready:
@@ -237,9 +242,6 @@ class Membership:
         self._claim = Claim(self.me.incarnation, inc, Rank.ALIVE, ready)
         self.ring.hear(self.me.name, self._claim)
         self._news.claimed(self.me.name, self._claim)
-
-    def _refute(self, inc: int) -> None:
-        self._set_claim(inc=inc)
 
     def _live(self, event: liveness.Event) -> None:
         self._detection.step(event, self._now)

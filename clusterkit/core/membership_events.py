@@ -100,6 +100,13 @@ class Reweigh:
 
 
 @dataclass(frozen=True, slots=True)
+class Announce:
+    """The user has other metadata told beside this node: a packed map."""
+
+    meta: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
     """The user's health check speaks."""
 
@@ -133,6 +140,7 @@ Event = (
     | Insert
     | Remove
     | Reweigh
+    | Announce
     | Ready
     | Leave
     | Compare

@@ -29,7 +29,7 @@ from clusterkit.core.identity import check_name, format_host_port, parse_host_po
 from clusterkit.core.ring_entry import Actor, Claim, Dot, Entry, Rank, Stamp
 from clusterkit.core.ring_frames import Change, Clock, Delta, Full, Item
 
-MOST_META = 512
+MOST_META = 4_096
 MOST_WEIGHT = 1_000
 _MOST_ITEMS = 65_536
 _U64 = (1 << 64) - 1

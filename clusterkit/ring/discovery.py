@@ -26,11 +26,33 @@ from clusterkit import runtime
 from clusterkit.core.identity import NodeId, check_name, format_host_port, parse_host_port
 from clusterkit.errors import AddressError, ConfigError
 
+Which: TypeAlias = NodeId | str
 Seeds: TypeAlias = Iterable[str] | Callable[[], Iterable[str] | Awaitable[Iterable[str]]]
 
 MOST_PLACES = 256  # a full mesh has no more members, and one that answers is enough
 _SCHEME = "dns+tcp://"
 _CALLABLE = "seeds()"  # what its failures are filed under
+
+
+def name_of(node: Which) -> str:
+    """The name of the member that is meant: a `NodeId`, ``name``, or ``name@host:port``.
+
+    >>> name_of("foo@127.0.0.1:7022")
+    'foo'
+    """
+    if isinstance(node, NodeId):
+        return node.name
+    if not isinstance(node, str):
+        raise ConfigError(f"a member is named by a str or a NodeId, not {node!r}")
+    return node.partition("@")[0]
+
+
+def parse_node(node: Which) -> NodeId:
+    """The node that is meant, at an address that can be dialled."""
+    parsed = node if isinstance(node, NodeId) else NodeId.parse(node)
+    if not parsed.port:
+        raise ConfigError(f"{node}: nobody can be dialled at port 0")
+    return parsed
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from clusterkit.core.channel import Reason
 from clusterkit.core.identity import NodeId
 from clusterkit.core.membership import Membership
 from clusterkit.core.membership_events import (
+    Compare,
     Effect,
     Event,
     Forget,
@@ -36,6 +37,7 @@ from clusterkit.errors import (
     ClusterError,
     JoinError,
     NameConflict,
+    NotConverged,
     NotInRing,
     OldIncarnation,
     ProtocolError,
@@ -46,13 +48,14 @@ from clusterkit.errors import (
 )
 from clusterkit.kernel.kernel import Kernel
 from clusterkit.ring.keeping import Keeping
-from clusterkit.runtime import Tasks, now
+from clusterkit.runtime import Tasks, now, until
 from clusterkit.transport.link import Link
 
 logger = logging.getLogger("clusterkit.ring")
 
 _NOT_THERE = (ConnectionRefusedError, NotInRing, WrongRing, WrongNode, VersionMismatch)
 _SAVE_AFTER = 1.0  # seconds
+_LOOK_AGAIN = 0.2  # seconds until members that differ are asked again
 
 
 class Driver:
@@ -88,6 +91,19 @@ class Driver:
                 self._step(self._events.popleft())
         finally:
             self._stepping = False
+
+    async def agreed(self, timeout: float) -> None:
+        """Wait until every live member says that it knows what this node does; raises `NotConverged`."""
+        deadline = now() + timeout
+        self.step(Compare())
+        while differ := self.membership.disagreeing:
+            self.stepped.clear()
+            try:
+                await until(min(deadline, now() + _LOOK_AGAIN), self.stepped.wait())
+            except TimeoutError:
+                if now() >= deadline:
+                    raise NotConverged(f"not agreed within {timeout:g} s: {', '.join(differ)}") from None
+                self.step(Compare())
 
     def _step(self, event: Event) -> None:
         if self._over:

@@ -10,23 +10,16 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from clusterkit.core.channel import Reason
 from clusterkit.core.identity import NodeId, check_name
-from clusterkit.core.members import (
-    Member,
-    MemberJoined,
-    MemberLeft,
-    MemberRemoved,
-    MemberUpdated,
-    RingChanged,
-)
+from clusterkit.core.members import Member, MemberJoined, RingChanged
 from clusterkit.core.membership import Membership
 from clusterkit.core.membership_events import (
     Accepted,
+    Announce,
     Begun,
-    Compare,
     Effect,
     Insert,
     Invited,
@@ -47,17 +40,17 @@ from clusterkit.errors import (
     ConfigError,
     JoinTimeout,
     NameConflict,
-    NotConverged,
     UnknownNode,
     UsageError,
 )
 from clusterkit.kernel.events import LinkDown, LinkUp
 from clusterkit.kernel.kernel import Kernel
-from clusterkit.ring.discovery import Seeds, check_seeds, parse_seed, read_environment
+from clusterkit.ring.discovery import Seeds, Which, check_seeds, name_of, parse_node, parse_seed, read_environment
 from clusterkit.ring.driver import Driver
 from clusterkit.ring.health import Check, watch_health
 from clusterkit.ring.keeping import Keeping
-from clusterkit.ring.key_ring import KeyRing
+from clusterkit.ring.key_ring import MOVING, KeyRing
+from clusterkit.ring.presence import Presence
 from clusterkit.ring.seeker import Seeker
 from clusterkit.ring.subscribers import EventStream, RingEvent, Subscribers
 from clusterkit.runtime import Tasks, now, rng, until, wall_time
@@ -65,11 +58,8 @@ from clusterkit.runtime import Tasks, now, rng, until, wall_time
 logger = logging.getLogger("clusterkit.ring")
 
 E = TypeVar("E")
-Which = NodeId | str
 _MESH = 256  # members that a full mesh is made for
 _LEAVE = 2.0  # seconds that all members have to know that this node leaves
-_MOVING = (MemberJoined, MemberLeft, MemberRemoved, MemberUpdated)
-_LOOK_AGAIN = 0.2  # seconds until members that differ are asked again
 
 
 class GossipRing:
@@ -80,7 +70,9 @@ class GossipRing:
         self._keeping = keeping
         self._tasks = Tasks(f"ring/{kernel.id.name}")
         self._subscribers = Subscribers()
-        self._keys = KeyRing(self._member)
+        self.presence = Presence(self._announce)
+        """What this node tells of itself, and who follows the members: for services."""
+        self._keys = KeyRing(self.member)
         self._keys.follow(kernel.id.name)  # outside a ring it owns all keys
         self._moving = False  # it may have changed in this turn
         self._driver: Driver | None = None
@@ -104,7 +96,7 @@ class GossipRing:
     def members(self) -> list[Member]:
         """All members by name, this node and those that are down included, with what is believed of each."""
         running = self._running()
-        return list(running.members.values()) if running is not None else [Member(self._kernel.id)]
+        return list(running.members.values()) if running is not None else [self._alone()]
 
     @property
     def nodes(self) -> list[NodeId]:
@@ -113,12 +105,22 @@ class GossipRing:
 
     def get(self, node: Which) -> NodeId | None:
         """The member of that name, or None."""
-        member = self._member(_name_of(node))
+        member = self.member(node)
         return member.node if member else None
+
+    def member(self, node: Which) -> Member | None:
+        """The member of that name, with what is believed of it, or None."""
+        name, running = name_of(node), self._running()
+        if running is not None:
+            return running.members.get(name)
+        return self._alone() if name == self._kernel.id.name else None
+
+    def _alone(self) -> Member:
+        return Member(self._kernel.id, ready=self._ready, meta=self.presence.meta)
 
     def has(self, node: Which) -> bool:
         """Whether a node is in the ring, down or not."""
-        return self._member(_name_of(node)) is not None
+        return self.member(node) is not None
 
     def __contains__(self, node: object) -> bool:
         return isinstance(node, NodeId | str) and self.has(node)
@@ -151,15 +153,9 @@ class GossipRing:
         driver = self._driver
         return None if driver is None or driver.membership.stopped is not None else driver.membership
 
-    def _member(self, name: str) -> Member | None:
-        running = self._running()
-        if running is not None:
-            return running.members.get(name)
-        return Member(self._kernel.id) if name == self._kernel.id.name else None
-
     def _known(self, node: Which) -> Member:
-        if (member := self._member(_name_of(node))) is None:
-            raise UnknownNode(f"no member is named {_name_of(node)!r}")
+        if (member := self.member(node)) is None:
+            raise UnknownNode(f"no member is named {name_of(node)!r}")
         return member
 
     # -- who owns a key
@@ -177,11 +173,11 @@ class GossipRing:
 
     def next(self, node: Which, n: int = 2) -> tuple[NodeId, ...]:
         """The members that follow one on the ring; raises `UnknownNode`."""
-        return self._keys.hashes.next(_name_of(node), n)
+        return self._keys.hashes.next(name_of(node), n)
 
     def prev(self, node: Which, n: int = 2) -> tuple[NodeId, ...]:
         """The members that precede one on the ring; raises `UnknownNode`."""
-        return self._keys.hashes.prev(_name_of(node), n)
+        return self._keys.hashes.prev(name_of(node), n)
 
     # -- events
 
@@ -205,11 +201,15 @@ class GossipRing:
         name = told.member.name
         if isinstance(told, MemberJoined) and len(self) == _MESH + 1:
             logger.warning("ring %s has over %d members: more than a full mesh is made for", self.id, _MESH)
-        if isinstance(told, _MOVING) and not self._moving and self._subscribers.wants(RingChanged):
+        if isinstance(told, MOVING) and not self._moving and self._subscribers.wants(RingChanged):
             self._moving = True
             self._kernel.loop.call_soon(self._tell_what_moved)
-        self._keys.follow(name)
+        self._look_at(name)
         self._subscribers.tell(told)
+
+    def _look_at(self, name: str) -> None:
+        self._keys.follow(name)
+        self.presence.changed(name)
 
     def _tell_what_moved(self) -> None:
         """Tell once of all that changed in this turn."""
@@ -281,6 +281,7 @@ class GossipRing:
             self._kernel.id,
             rng(f"ring:{self._kernel.id.name}"),
             wall_time,
+            meta=self.presence.packed,
             timers=config.timers,
             auto_remove_after=config.auto_remove_after,
         )
@@ -316,12 +317,10 @@ class GossipRing:
     async def _joined(self, ring_id: str, timeout: float) -> None:
         deadline, seeker = now() + timeout, self._seeker
         while not seeker.accepted.is_set():
-            if seeker.fatal is not None:
-                await self._refused(seeker)
-                return
-            if self._kernel.links.me.ring != ring_id or self._seeker is not seeker:
+            left = self._kernel.links.me.ring != ring_id or self._seeker is not seeker
+            if left and seeker.fatal is None:
                 raise UsageError(f"node {self._kernel.id.name} left ring {ring_id!r} while it was joining")
-            if not seeker.searching:
+            if seeker.fatal is not None or not seeker.searching:
                 await self._refused(seeker)
                 return
             seeker.news.clear()
@@ -356,6 +355,7 @@ class GossipRing:
             if self._driver is None:
                 return
             await self._seek_no_more()
+            await self.presence.hand_over(now() + timeout)
             await self._say_leave(now() + timeout)
             self._set_ring("")
             await self._kernel.links.part_all(Reason.LEAVE, now() + timeout)
@@ -379,7 +379,7 @@ class GossipRing:
         self._kernel.inbound.ring = None
         if driver is not None:
             for name in list(driver.membership.members):
-                self._keys.follow(name)
+                self._look_at(name)
             await driver.aclose(save=save)
 
     async def aclose(self, *, leave: bool, deadline: float) -> None:
@@ -425,12 +425,10 @@ class GossipRing:
         `UsageError` when a member of that name has another address.
         """
         driver = self._in_ring()
-        parsed = [node if isinstance(node, NodeId) else NodeId.parse(node) for node in nodes]
+        parsed = [parse_node(node) for node in nodes]
         if weight is not None:
             checked_weight(weight)
         for node in parsed:
-            if not node.port:
-                raise ConfigError(f"{node}: nobody can be dialled at port 0")
             if (known := self.get(node)) is not None and known.address != node.address:
                 raise UsageError(f"{node.name!r} is a member at {known.address}, not {node.address}: remove it first")
         for node in parsed:
@@ -466,16 +464,7 @@ class GossipRing:
 
         Raises `NotConverged`, which names those that differ.
         """
-        driver, deadline = self._in_ring(), now() + timeout
-        driver.step(Compare())
-        while differ := driver.membership.disagreeing:
-            driver.stepped.clear()
-            try:
-                await until(min(deadline, now() + _LOOK_AGAIN), driver.stepped.wait())
-            except TimeoutError:
-                if now() >= deadline:
-                    raise NotConverged(f"not agreed within {timeout:g} s: {', '.join(differ)}") from None
-                driver.step(Compare())
+        await self._in_ring().agreed(timeout)
 
     # -- health
 
@@ -487,8 +476,25 @@ class GossipRing:
     def set_ready(self, ready: bool) -> None:
         """Tell the others whether this node is ready for work. It is, unless told otherwise."""
         self._ready = ready
+        self._tell(Ready(ready))
+
+    def announce(self, key: str, value: Any) -> None:
+        """Tell all members a value of this node, which they read in `Member.meta`; None takes it back.
+
+        It is told in every ring that this node joins. Keys and values take 4,096 bytes together, packed: raises
+        `UsageError` past that, `UnsupportedPayload`, `ConfigError` for a key that is taken.
+        """
+        self.presence.announce(key, value)
+
+    def _announce(self, packed: bytes) -> None:
+        self._tell(Announce(packed))
+
+    def _tell(self, event: Ready | Announce) -> None:
+        """Tell the others something of this node; outside a ring it is told at the next join."""
         if self._running() is not None and self._driver is not None:
-            self._driver.step(Ready(ready))
+            self._driver.step(event)
+        else:
+            self._look_at(self._kernel.id.name)
 
     def check_health(self, check: Check, interval: float = 1.0) -> None:
         """Ask ``check`` every ``interval`` seconds whether this node is ready, until the node closes.
@@ -520,8 +526,8 @@ class GossipRing:
 
     def _stopped(self, verdict: Verdict) -> None:
         me = self._kernel.id.name
-        for name in self._keys.hashes.weights:
-            self._keys.follow(name)
+        for name in list(self._keys.hashes.weights):
+            self._look_at(name)
         self._tasks.spawn(self._seek_no_more(), "stop seeking")
         if verdict is Verdict.SUPERSEDED:
             logger.error("node %s is out of ring %s: another process has its name", me, self._kernel.links.me.ring)
@@ -539,11 +545,3 @@ class GossipRing:
                 logger.info("node %s is invited by %s, and joins again", self._kernel.id.name, name)
                 await self._enter(self._kernel.links.me.ring, has_seeds=True)
                 self._seeker.add((str(peer),), lambda: self.nodes)
-
-
-def _name_of(node: Which) -> str:
-    if isinstance(node, NodeId):
-        return node.name
-    if not isinstance(node, str):
-        raise ConfigError(f"a member is named by a str or a NodeId, not {node!r}")
-    return node.partition("@")[0]

@@ -10,9 +10,12 @@ from itertools import islice
 
 from clusterkit.core.hash_ring import HashRing
 from clusterkit.core.identity import NodeId
-from clusterkit.core.members import Member
+from clusterkit.core.members import Member, MemberJoined, MemberLeft, MemberRemoved, MemberUpdated
 from clusterkit.core.tokens import Key
 from clusterkit.errors import EmptyRing
+
+MOVING = (MemberJoined, MemberLeft, MemberRemoved, MemberUpdated)
+"""The events after which keys may have other owners."""
 
 
 class KeyRing:

@@ -108,3 +108,56 @@ async def test_a_mesh_that_is_full_is_warned_of_once(
         assert caplog.text.count("over 2 members") == (name != "b")
     a.ring._notify(Notify(MemberJoined(Member(a.id))))  # four are no news
     assert caplog.text.count("over 2 members") == 1
+
+
+async def test_what_a_node_announces_its_members_read(start_node: NodeFactory) -> None:
+    a = await start_node("a", ring=None)
+    a.ring.announce("zone", "x")
+    assert a.ring.members[0].meta == {"zone": "x"}  # in no ring yet
+    await a.ring.join("test")
+    b = await start_node("b", seeds=(a,))
+    await a.ring.converged()
+    assert (a.ring.members[0].meta, b.ring.members[0].meta, b.ring.members[1].meta) == ({"zone": "x"},) * 2 + ({},)
+    updated: list[MemberUpdated] = []
+    b.ring.on(MemberUpdated, updated.append)
+    await b.ring.update("a", weight=5)
+    a.ring.announce("rack", 7)
+    await eventually(lambda: (m := b.ring.member("a")) is not None and m.meta.get("rack") == 7 and m.weight == 5)
+    assert updated[-1].member.meta == {"zone": "x", "rack": 7}
+    await a.ring.leave()
+    assert a.ring.members[0].meta == {"zone": "x", "rack": 7}
+    a.ring.announce("rack", None)
+    await a.ring.join("test", [b.id.address])
+    await b.ring.converged()
+    assert (m := b.ring.member("a")) is not None
+    assert m.meta == {"zone": "x"}
+    with pytest.raises(ConfigError, match="'clusterkit.x' is no key"):
+        a.ring.announce("clusterkit.x", 1)
+
+
+async def test_a_member_that_was_removed_announces_nothing(start_node: NodeFactory) -> None:
+    a = await start_node("a")
+    b = await start_node("b", seeds=(a,))
+    await a.ring.remove("b")
+    await eventually(lambda: len(b.ring) == 1)
+    b.ring.announce("zone", "x")
+    assert (b.ring.members[0].meta, a.ring.has("b")) == ({"zone": "x"}, False)
+    await a.ring.insert(b.id)
+    await eventually(lambda: (m := a.ring.member("b")) is not None and m.meta == {"zone": "x"})
+
+
+async def test_services_hear_of_each_member_and_have_a_say_before_the_leave(start_node: NodeFactory) -> None:
+    a = await start_node("a", ring=None)
+    b = await start_node("b")
+    seen: list[tuple[str, bool]] = []
+    a.ring.presence.follow(lambda name: seen.append((name, a.ring.has(name))))
+    await a.ring.join("test", [b.id.address])
+    assert ("b", True) in seen
+    met: list[list[str]] = []
+
+    async def before(deadline: float) -> None:
+        met.append([node.name for node in a.ring.nodes])
+
+    a.ring.presence.before_leave(before)
+    await a.ring.leave()
+    assert (met, seen[-1] in {("b", False), ("a", True)}, ("b", False) in seen) == ([["a", "b"]], True, True)

@@ -8,6 +8,7 @@ from clusterkit.core.identity import NodeId
 from clusterkit.core.members import MemberRemoved, State
 from clusterkit.core.membership_events import (
     Accepted,
+    Announce,
     Compare,
     Effect,
     Forget,
@@ -33,6 +34,7 @@ from clusterkit.core.membership_events import (
     Tick,
     Unreached,
 )
+from clusterkit.core.payload import encode
 from clusterkit.core.ring_entry import Actor, Claim, Dot, Rank
 from clusterkit.core.ring_frames import Change, Clock, Delta, Full, Verdict
 from clusterkit.core.ring_messages import (
@@ -245,6 +247,22 @@ def test_its_own_announcement_that_comes_back_is_no_other_run() -> None:
 
 
 # -- changes
+
+
+def test_metadata_reaches_all_and_weights_stand_beside_it() -> None:
+    mesh = Mesh("a", "b", "c")
+    mesh.step("a", Announce(encode({"zone": "x"})))
+    mesh.step("b", Reweigh("a", 7))
+    mesh.run()
+    assert mesh.agree()
+    for name in "abc":
+        assert (mesh[name].members["a"].meta, mesh[name].members["a"].weight) == ({"zone": "x"}, 7)
+    mesh.step("c", Leave())
+    assert mesh.step("c", Announce(encode({"late": 1}))) == []
+    mesh.step("a", Remove("b"))
+    mesh.run()
+    assert mesh["b"].stopped is Verdict.REMOVED
+    assert mesh.step("b", Announce(encode({"late": 1}))) == []
 
 
 def test_what_users_change_reaches_all() -> None:

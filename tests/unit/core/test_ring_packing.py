@@ -91,7 +91,7 @@ MALFORMED: list[tuple[Callable[[Any], object], Any, tuple[int, ...], Any]] = [
     *((unpack_change, pack_change(CHANGE), (*SIBLING, 3), bad) for bad in (-1, (1 << 64) - 1)),
     *((unpack_change, pack_change(CHANGE), (*SIBLING, 5), bad) for bad in ("no host", "", "a:b", 7, b"::1", "h" * 254)),
     *((unpack_change, pack_change(CHANGE), (*SIBLING, 6), bad) for bad in (0, 65_536, "7022")),
-    *((unpack_change, pack_change(CHANGE), (*SIBLING, 7), bad) for bad in ("", None, b"m" * 513)),
+    *((unpack_change, pack_change(CHANGE), (*SIBLING, 7), bad) for bad in ("", None, b"m" * 4_097)),
     *((unpack_change, pack_change(CHANGE), (*SIBLING, 10), bad) for bad in (0, 1_001, True)),
     (unpack_change, pack_change(CHANGE), SIBLING, [0] * 10),
     (unpack_clock, pack_clock(CLOCK), (1,), [[1]]),
