@@ -69,15 +69,18 @@ if TYPE_CHECKING:
     from clusterkit.errors import JoinTimeout as JoinTimeout
     from clusterkit.errors import LinkFull as LinkFull
     from clusterkit.errors import ListenError as ListenError
+    from clusterkit.errors import LoadFailed as LoadFailed
     from clusterkit.errors import MailboxFull as MailboxFull
     from clusterkit.errors import MessageTooLarge as MessageTooLarge
     from clusterkit.errors import NameConflict as NameConflict
     from clusterkit.errors import NameInUse as NameInUse
     from clusterkit.errors import NodeDown as NodeDown
+    from clusterkit.errors import NoOffer as NoOffer
     from clusterkit.errors import NoSuchMethod as NoSuchMethod
     from clusterkit.errors import NoSuchServer as NoSuchServer
     from clusterkit.errors import NotConverged as NotConverged
     from clusterkit.errors import NotInRing as NotInRing
+    from clusterkit.errors import OfferTimeout as OfferTimeout
     from clusterkit.errors import OldIncarnation as OldIncarnation
     from clusterkit.errors import PeerFull as PeerFull
     from clusterkit.errors import PeerLeaving as PeerLeaving
@@ -85,6 +88,7 @@ if TYPE_CHECKING:
     from clusterkit.errors import RemoteError as RemoteError
     from clusterkit.errors import ServerDown as ServerDown
     from clusterkit.errors import StateError as StateError
+    from clusterkit.errors import UnknownKey as UnknownKey
     from clusterkit.errors import UnknownNode as UnknownNode
     from clusterkit.errors import UnsupportedPayload as UnsupportedPayload
     from clusterkit.errors import UsageError as UsageError
@@ -146,6 +150,10 @@ _HOMES = {
         "State",
     ),
     "clusterkit.errors": (
+        "LoadFailed",
+        "NoOffer",
+        "OfferTimeout",
+        "UnknownKey",
         "AddressError",
         "AlreadyInRing",
         "AuthFailed",

@@ -40,6 +40,10 @@ user catches have plain names, and a second base where users expect it::
     │  └─ UnsupportedPayload (TypeError)  a value that msgpack cannot carry; has .path
     ├─ RemoteError                        a handler raised a type that is unknown here
     ├─ NotConverged (TimeoutError)        members still differ at the deadline
+    ├─ NoOffer (LookupError)              no live, healthy node offers the resource; has .missing
+    │  └─ OfferTimeout (TimeoutError)     `wait_for` did not find all in time
+    ├─ UnknownKey (LookupError)           the source behind a cache has no such key
+    ├─ LoadFailed                         the loader of a cache raised; nothing was cached
     ├─ EmptyRing (LookupError)            a look-up in a hash ring without nodes, or without one that is alive
     └─ UnknownNode (LookupError)          you: a hash ring has no node of that id, a ring no such member
 
@@ -266,6 +270,26 @@ class RemoteError(ClusterError):
 
 class NotConverged(ClusterError, TimeoutError):
     """Live members did not come to know the same in time; the message names them."""
+
+
+class NoOffer(ClusterError, LookupError):
+    """No node that is up and healthy offers a resource, as seen from here; ``missing`` has what was looked for."""
+
+    def __init__(self, message: str, missing: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.missing = missing
+
+
+class OfferTimeout(NoOffer, TimeoutError):
+    """Not all resources were offered in time; ``missing`` has those that were not."""
+
+
+class UnknownKey(ClusterError, LookupError):
+    """The source behind a cache has no such key. A loader raises it, or `KeyError`."""
+
+
+class LoadFailed(ClusterError):
+    """The loader of a cache raised, here or at the key's owner; its own error is in the text, and here the cause."""
 
 
 class EmptyRing(ClusterError, LookupError):
