@@ -74,6 +74,7 @@ class GossipRing:
         """What this node tells of itself, and who follows the members: for services."""
         self._keys = KeyRing(self.member)
         self._keys.follow(kernel.id.name)  # outside a ring it owns all keys
+        self._seen: dict[str, None] = {}  # the members that keys and services follow
         self._moving = False  # it may have changed in this turn
         self._driver: Driver | None = None
         self._seeker = Seeker(kernel, self._outbid)
@@ -207,9 +208,13 @@ class GossipRing:
         self._look_at(name)
         self._subscribers.tell(told)
 
-    def _look_at(self, name: str) -> None:
-        self._keys.follow(name)
-        self.presence.changed(name)
+    def _look_at(self, *names: str) -> None:
+        for name in names:
+            self._keys.follow(name)
+            self._seen[name] = None
+            if self.member(name) is None:
+                del self._seen[name]
+            self.presence.changed(name)
 
     def _tell_what_moved(self) -> None:
         """Tell once of all that changed in this turn."""
@@ -378,8 +383,7 @@ class GossipRing:
         driver, self._driver = self._driver, None
         self._kernel.inbound.ring = None
         if driver is not None:
-            for name in list(driver.membership.members):
-                self._look_at(name)
+            self._look_at(*self._seen)
             await driver.aclose(save=save)
 
     async def aclose(self, *, leave: bool, deadline: float) -> None:
@@ -526,8 +530,7 @@ class GossipRing:
 
     def _stopped(self, verdict: Verdict) -> None:
         me = self._kernel.id.name
-        for name in list(self._keys.hashes.weights):
-            self._look_at(name)
+        self._look_at(*self._seen)
         self._tasks.spawn(self._seek_no_more(), "stop seeking")
         if verdict is Verdict.SUPERSEDED:
             logger.error("node %s is out of ring %s: another process has its name", me, self._kernel.links.me.ring)

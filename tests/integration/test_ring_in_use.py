@@ -138,8 +138,12 @@ async def test_what_a_node_announces_its_members_read(start_node: NodeFactory) -
 async def test_a_member_that_was_removed_announces_nothing(start_node: NodeFactory) -> None:
     a = await start_node("a")
     b = await start_node("b", seeds=(a,))
+    seen: list[tuple[str, bool]] = []
+    await eventually(lambda: b.ring.has("a"))
+    b.ring.presence.follow(lambda name: seen.append((name, b.ring.has(name))))
     await a.ring.remove("b")
     await eventually(lambda: len(b.ring) == 1)
+    assert ("a", False) in seen  # and nobody had looked a key up
     b.ring.announce("zone", "x")
     assert (b.ring.members[0].meta, a.ring.has("b")) == ({"zone": "x"}, False)
     await a.ring.insert(b.id)
