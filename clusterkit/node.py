@@ -36,6 +36,7 @@ from clusterkit.ring.gossip_ring import GossipRing
 from clusterkit.ring.keeping import Keeping
 from clusterkit.runtime import Shielded, Tasks, in_thread, now, wait_for_signal
 from clusterkit.services.command import CommandServer
+from clusterkit.services.registry import Services
 from clusterkit.storage.state_file import StateFile
 from clusterkit.transport.base import Network
 from clusterkit.transport.tcp import TcpNetwork
@@ -94,6 +95,7 @@ class Node:
         self._keeping = Keeping(None)
         self._kernel: Kernel | None = None
         self._ring: GossipRing | None = None
+        self._services: Services | None = None
         self._tasks = Tasks(f"node/{self._given.name}")
         self._processes: dict[int, Process] = {}
         self._handled = 0  # messages, by actors that have ended
@@ -114,6 +116,7 @@ class Node:
         kernel = Kernel(me, Party(me.name, me.incarnation), self._keys, self._network, self._config)
         self._kernel = kernel
         self._ring = GossipRing(kernel, self._keeping)
+        self._services = Services(kernel, self._ring)
         self._failed = kernel.loop.create_future()
         try:
             self._watch_loop(kernel)
@@ -167,8 +170,10 @@ class Node:
     async def _shut(self, reason: Reason, budget: float, *, drain: bool = False) -> None:
         assert self._kernel is not None
         assert self._ring is not None
+        assert self._services is not None
         deadline = now() + budget
         try:
+            await self._services.aclose()
             if drain and reason is Reason.LEAVE:
                 await self._ring.presence.hand_over(now() + budget / 4)
             self._kernel.links.leaving = True
@@ -230,6 +235,13 @@ class Node:
         self._open_kernel()
         assert self._ring is not None
         return self._ring
+
+    @property
+    def services(self) -> Services:
+        """What the members offer each other."""
+        self._open_kernel()
+        assert self._services is not None
+        return self._services
 
     @property
     def config(self) -> Config:

@@ -8,23 +8,39 @@ from typing import Any
 
 from clusterkit.actors.gen_server import GenServer, NoReply
 from clusterkit.actors.handlers import call
+from clusterkit.core.identity import NodeId
 from clusterkit.core.members import Member
+from clusterkit.core.offers import ServiceNode
 from clusterkit.errors import CallError, UsageError
 from clusterkit.kernel.inbound import COMMAND_SERVER
 from clusterkit.kernel.mailbox import From
 from clusterkit.runtime import Tasks, now
 
 
+def tell_node(node: NodeId) -> dict[str, Any]:
+    """Who and where a node is, in msgpack types."""
+    return {"name": node.name, "host": node.host, "port": node.port, "incarnation": node.incarnation}
+
+
 def tell_member(member: Member) -> dict[str, Any]:
     """One member in msgpack types."""
-    node = member.node
-    return {
-        "name": node.name,
-        "host": node.host,
-        "port": node.port,
-        "incarnation": node.incarnation,
-        "state": str(member.state),
-    }
+    return tell_node(member.node) | {"state": str(member.state)}
+
+
+def tell_services(node: ServiceNode) -> dict[str, Any]:
+    """What one member offers and requires, in msgpack types."""
+    offers = [
+        {
+            "module": offer.module,
+            "resource": offer.resource,
+            "requirements": list(offer.requirements),
+            "meta": dict(offer.meta),
+            "healthy": offer.healthy,
+        }
+        for offer in node.offers
+    ]
+    lists = {"requirements": list(node.requirements), "unmet": list(node.unmet)}
+    return tell_node(node.peer) | {"online": node.online, "offers": offers} | lists
 
 
 class CommandServer(GenServer):
@@ -41,19 +57,17 @@ class CommandServer(GenServer):
     @call
     async def ping(self) -> dict[str, Any]:
         """Tell who answers."""
-        me = self.node.id
-        return {
-            "name": me.name,
-            "host": me.host,
-            "port": me.port,
-            "incarnation": me.incarnation,
-            "ring": self.node.ring.id,
-        }
+        return tell_node(self.node.id) | {"ring": self.node.ring.id}
 
     @call
     async def members(self) -> list[dict[str, Any]]:
         """Tell the members that this node knows, and what it believes of them."""
         return [tell_member(member) for member in self.node.ring.members]
+
+    @call
+    async def services(self) -> list[dict[str, Any]]:
+        """Tell what the members that have services offer and require, as this node sees it."""
+        return [tell_services(node) for node in self.node.services.nodes()]
 
     @call(timeout=30.0)
     async def ask(self, node: str, server: str, event: str, data: Any = None, timeout: float = 5.0) -> dict[str, Any]:
