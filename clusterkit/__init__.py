@@ -49,6 +49,11 @@ if TYPE_CHECKING:
     from clusterkit.core.members import RingChanged as RingChanged
     from clusterkit.core.members import State as State
     from clusterkit.core.message_types import message as message
+    from clusterkit.core.offers import Offer as Offer
+    from clusterkit.core.offers import ServiceChanged as ServiceChanged
+    from clusterkit.core.offers import ServiceNode as ServiceNode
+    from clusterkit.core.offers import ServiceOffline as ServiceOffline
+    from clusterkit.core.offers import ServiceOnline as ServiceOnline
     from clusterkit.core.ring_diff import RingDiff as RingDiff
     from clusterkit.core.tokens import TokenScheme as TokenScheme
     from clusterkit.core.vector_clock import Causality as Causality
@@ -108,7 +113,16 @@ if TYPE_CHECKING:
     from clusterkit.node import Node as Node
     from clusterkit.ring.gossip_ring import GossipRing as GossipRing
     from clusterkit.ring.subscribers import EventStream as EventStream
+    from clusterkit.services.cache import CacheGroup as CacheGroup
+    from clusterkit.services.cache_peers import PeerPicker as PeerPicker
+    from clusterkit.services.cache_results import CacheStats as CacheStats
+    from clusterkit.services.cache_results import Fetched as Fetched
+    from clusterkit.services.cache_results import Found as Found
+    from clusterkit.services.cache_results import Invalidated as Invalidated
+    from clusterkit.services.cache_web import cache_app as cache_app
     from clusterkit.services.client import Client as Client
+    from clusterkit.services.registry import Registration as Registration
+    from clusterkit.services.registry import Services as Services
     from clusterkit.transport.tls import TLS as TLS
 
 _HOMES = {
@@ -203,6 +217,26 @@ _HOMES = {
     "clusterkit.ring.gossip_ring": ("GossipRing",),
     "clusterkit.ring.subscribers": ("EventStream",),
     "clusterkit.services.client": ("Client",),
+    "clusterkit.core.offers": (
+        "Offer",
+        "ServiceChanged",
+        "ServiceNode",
+        "ServiceOffline",
+        "ServiceOnline",
+    ),
+    "clusterkit.services.cache": ("CacheGroup",),
+    "clusterkit.services.cache_peers": ("PeerPicker",),
+    "clusterkit.services.cache_results": (
+        "CacheStats",
+        "Fetched",
+        "Found",
+        "Invalidated",
+    ),
+    "clusterkit.services.cache_web": ("cache_app",),
+    "clusterkit.services.registry": (
+        "Registration",
+        "Services",
+    ),
     "clusterkit.transport.tls": ("TLS",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

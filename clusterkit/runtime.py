@@ -18,6 +18,7 @@ import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar, cast
 
 T = TypeVar("T")
@@ -124,6 +125,23 @@ async def resolve(host: str, port: int) -> list[tuple[str, int]]:
 async def in_thread(work: Callable[[], T]) -> T:
     """Run blocking work outside the loop."""
     return await environment().in_thread(work)
+
+
+class Threads:
+    """Threads of their own for blocking work, ``most`` at once: it holds up no other's."""
+
+    def __init__(self, most: int, name: str) -> None:
+        self._pool = ThreadPoolExecutor(most, name)
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Run blocking work outside the loop; under a simulation as `in_thread` does."""
+        if is_simulated():
+            return await in_thread(work)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    def close(self) -> None:
+        """Begin no more work. What runs goes on: a thread cannot be ended."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 class Daemon:

@@ -4,10 +4,10 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -24,6 +24,8 @@ from clusterkit.cli.output import (
 )
 from clusterkit.core.identity import check_name
 from clusterkit.errors import ConfigError
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(slots=True)
@@ -201,36 +203,39 @@ def keygen(file: Path | None, *, force: bool) -> None:
     click.echo(f"wrote a new cookie to {file}; use it with --cookie-file {file}", err=True)
 
 
-@cli.command()
-@click.argument("address", metavar="NAME@HOST:PORT", envvar="CLUSTERKIT_ADDRESS")
-@click.option("--ring", required=True, envvar="CLUSTERKIT_RING", metavar="ID", help="The ring to be in.")
-@click.option(
-    "--listen",
-    envvar="CLUSTERKIT_LISTEN",
-    metavar="HOST:PORT",
-    help="Bind here, when it is not what others dial (0.0.0.0).",
+_NODE_OPTIONS = (
+    click.argument("address", metavar="NAME@HOST:PORT", envvar="CLUSTERKIT_ADDRESS"),
+    click.option("--ring", required=True, envvar="CLUSTERKIT_RING", metavar="ID", help="The ring to be in."),
+    click.option(
+        "--listen",
+        envvar="CLUSTERKIT_LISTEN",
+        metavar="HOST:PORT",
+        help="Bind here, when it is not what others dial (0.0.0.0).",
+    ),
+    click.option(
+        "--seed",
+        "seeds",
+        multiple=True,
+        metavar="HOST:PORT",
+        help="A member to join through, or dns+tcp://NAME:PORT; may be repeated. Else CLUSTERKIT_SEEDS, with commas.",
+    ),
+    click.option(
+        "--state-dir",
+        envvar="CLUSTERKIT_STATE_DIR",
+        metavar="DIR",
+        help="Keep what a later run of this node needs here.",
+    ),
+    click.option(
+        "--cookie-file",
+        multiple=True,
+        metavar="FILE",
+        help="As the global option; up to four: the first to dial with, all accepted. SIGHUP: read them again.",
+    ),
+    click.option("--tls-cert", metavar="FILE", help="As the global option; it carries NAME."),
+    click.option("--tls-key", metavar="FILE", help="As the global option."),
+    click.option("--tls-ca", metavar="FILE", help="As the global option."),
 )
-@click.option(
-    "--seed",
-    "seeds",
-    multiple=True,
-    metavar="HOST:PORT",
-    help="A member to join through, or dns+tcp://NAME:PORT; may be repeated. Else CLUSTERKIT_SEEDS, with commas.",
-)
-@click.option(
-    "--state-dir", envvar="CLUSTERKIT_STATE_DIR", metavar="DIR", help="Keep what a later run of this node needs here."
-)
-@click.option(
-    "--cookie-file",
-    multiple=True,
-    metavar="FILE",
-    help="As the global option; up to four: the first to dial with, all accepted. SIGHUP: read them again.",
-)
-@click.option("--tls-cert", metavar="FILE", help="As the global option; it carries NAME.")
-@click.option("--tls-key", metavar="FILE", help="As the global option.")
-@click.option("--tls-ca", metavar="FILE", help="As the global option.")
-@click.option("--app", metavar="MODULE:FUNCTION", help="An async function that is given the node, once it joined.")
-@click.option(
+_JOIN_TIMEOUT = click.option(
     "--join-timeout",
     type=click.FloatRange(0, 3600, min_open=True),
     default=10.0,
@@ -238,19 +243,97 @@ def keygen(file: Path | None, *, force: bool) -> None:
     metavar="SECONDS",
     help="How long before it says that no seed answers; it dials on.",
 )
+
+
+def _of_a_node(*more: Callable[[Any], Any]) -> Callable[[F], F]:
+    """The options of a command that runs a node, with more of its own before the last."""
+    options: list[Callable[[Any], Any]] = [*_NODE_OPTIONS, *more, _JOIN_TIMEOUT]
+
+    def decorate(command: F) -> F:
+        decorated: F = command
+        for option in reversed(options):
+            decorated = option(decorated)
+        return decorated
+
+    return decorate
+
+
+def _plan(settings: Settings, cookie_file: tuple[str, ...], options: dict[str, Any]) -> Any:
+    """What to start, from the options of a node."""
+    from clusterkit.cli.start import Plan, seeds_of  # noqa: PLC0415 - so that a command costs only what it needs
+
+    options["seeds"] = options["seeds"] or seeds_of(os.environ)
+    cookies = find_cookies(cookie_file or settings.cookie_file, os.environ)
+    tls = _find_tls(settings, **{name: options.pop(name) for name in ("tls_cert", "tls_key", "tls_ca")})
+    return Plan(**options, cookies=cookies, tls=tls, debug=settings.debug)
+
+
+@cli.command()
+@_of_a_node(
+    click.option("--app", metavar="MODULE:FUNCTION", help="An async function that is given the node, once it joined.")
+)
 @click.pass_obj
 def start(settings: Settings, /, cookie_file: tuple[str, ...], app: str | None, **options: Any) -> int:
     """Run a node here until Ctrl-C or SIGTERM; then it leaves the ring.
 
     NAME@HOST:PORT is what the other nodes dial; port 0 takes a free one.
     """
-    from clusterkit.cli.start import Plan, load_app, run_node, seeds_of  # noqa: PLC0415 - so that a command costs only what it needs
+    from clusterkit.cli.start import load_app, run_node  # noqa: PLC0415 - so that a command costs only what it needs
 
-    options["seeds"] = options["seeds"] or seeds_of(os.environ)
-    cookies = find_cookies(cookie_file or settings.cookie_file, os.environ)
-    tls = _find_tls(settings, **{name: options.pop(name) for name in ("tls_cert", "tls_key", "tls_ca")})
-    load = load_app(app) if app else None
-    return run_node(Plan(**options, cookies=cookies, tls=tls, app=load, app_name=app or "", debug=settings.debug))
+    plan = _plan(settings, cookie_file, options)
+    return run_node(replace(plan, app=load_app(app), app_name=app) if app else plan)
+
+
+@cli.group()
+def cache() -> None:
+    """Caches that are shared by the nodes of a ring."""
+
+
+_SECONDS = click.FloatRange(0, min_open=True)
+
+
+@cache.command()
+@_of_a_node(
+    click.option(
+        "--group",
+        "groups",
+        multiple=True,
+        required=True,
+        metavar="NAME=MODULE:LOADER",
+        help="A cache group, and the function that loads a key's value; may be repeated.",
+    ),
+    click.option("--max-bytes", type=click.IntRange(1), metavar="BYTES", help="What each group may keep here."),
+    click.option("--ttl", type=_SECONDS, metavar="SECONDS", help="How long a value is kept; else until it has to go."),
+    click.option("--negative-ttl", type=_SECONDS, metavar="SECONDS", help="How long it is kept that a key is unknown."),
+    click.option(
+        "--stale-if-error", type=_SECONDS, metavar="SECONDS", help="How long past its ttl a value serves a failed load."
+    ),
+    click.option("--http", metavar="HOST:PORT", help="Answer HTTP there; port 0 takes a free one."),
+    click.option("--no-own", is_flag=True, help="Keep no keys, only ask the others; --group NAME is enough then."),
+)
+@click.pass_obj
+def serve(
+    settings: Settings,
+    /,
+    cookie_file: tuple[str, ...],
+    groups: tuple[str, ...],
+    http: str | None,
+    *,
+    no_own: bool,
+    **options: Any,
+) -> int:
+    """Run a node that holds cache groups, until Ctrl-C or SIGTERM.
+
+    All nodes of a ring that serve a group share its keys: each is loaded by the node that owns it.
+    """
+    from clusterkit.cli.cache import AT_MOST, CONFIG, Serving, read_groups, read_http  # noqa: PLC0415 - so that a command costs only what it needs
+    from clusterkit.cli.start import run_node  # noqa: PLC0415
+
+    names = ("max_bytes", "ttl", "negative_ttl", "stale_if_error")
+    kept = {name: value for name in names if (value := options.pop(name)) is not None}
+    plan = _plan(settings, cookie_file, options)
+    serving = Serving(read_groups(groups, own=not no_own), read_http(http), kept | {"owns": not no_own})
+    return run_node(replace(plan, app=serving.app, app_name="of the cache", config=CONFIG, ends_within=AT_MOST))
 
 
 @cli.command()

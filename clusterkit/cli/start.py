@@ -9,6 +9,7 @@ import asyncio
 import importlib
 import inspect
 import logging
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -19,12 +20,13 @@ from typing import Any
 
 from clusterkit.cli.cookie import Cookies
 from clusterkit.cli.failure import Exit, Failure, of_start, usage
+from clusterkit.config import Config
 from clusterkit.core.identity import NodeId
 from clusterkit.core.members import Member, State
 from clusterkit.errors import ClusterError, JoinTimeout
 from clusterkit.node import Node
 from clusterkit.ring.discovery import read_environment
-from clusterkit.runtime import Tasks, now
+from clusterkit.runtime import Daemon, Tasks, now
 from clusterkit.transport.tls import TLS
 
 logger = logging.getLogger("clusterkit.cli")
@@ -47,6 +49,8 @@ class Plan:
     join_timeout: float = 10.0
     state_dir: str | None = None
     tls: TLS | None = None
+    config: Config | None = None
+    ends_within: float | None = None  # seconds after the signal; None: as long as the node takes to close
     debug: bool = False
 
 
@@ -103,19 +107,25 @@ def say(text: str) -> None:
 # -- the app
 
 
-def load_app(name: str) -> App:
-    """Find ``module:function``, here or among what is installed."""
+def find_function(option: str, name: str, example: str) -> Any:
+    """Find ``module:function``, here or among what is installed; raises `Failure` that names the option."""
     module_name, colon, function = name.partition(":")
     if not (colon and module_name and function):
-        raise usage(f"--app {name}: it must be MODULE:FUNCTION", "for instance greeter_app:main")
+        raise usage(f"{option} {name}: it must be MODULE:FUNCTION", f"for instance {example}")
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
     try:
-        app: App | None = getattr(importlib.import_module(module_name), function, None)
+        found = getattr(importlib.import_module(module_name), function, None)
     except Exception as error:
-        raise usage(f"--app {name}: cannot import {module_name}: {error!r}", "--debug shows where") from error
-    if app is None:
-        raise usage(f"--app {name}: module {module_name} has no {function!r}")
+        raise usage(f"{option} {name}: cannot import {module_name}: {error!r}", "--debug shows where") from error
+    if found is None:
+        raise usage(f"{option} {name}: module {module_name} has no {function!r}")
+    return found
+
+
+def load_app(name: str) -> App:
+    """Find the function of ``--app``; raises `Failure`."""
+    app: App = find_function("--app", name, "greeter_app:main")
     if not inspect.iscoroutinefunction(app):
         raise usage(f"--app {name}: it must be an async function that takes the node, not {app!r}")
     return app
@@ -125,6 +135,8 @@ async def _run_app(node: Node, plan: Plan) -> None:
     assert plan.app is not None
     try:
         await plan.app(node)
+    except Failure:
+        raise
     except Exception as error:
         message = f"the app {plan.app_name} ended in {type(error).__name__}: {error}"
         raise Failure(Exit.REFUSED, "app", message, "the node has left the ring; --debug shows where") from error
@@ -134,7 +146,7 @@ async def _run_app(node: Node, plan: Plan) -> None:
 
 
 async def _host(plan: Plan, cookies: list[bytes]) -> None:
-    async with Node(plan.address, listen=plan.listen, cookie=cookies, tls=plan.tls, state_dir=plan.state_dir) as node:
+    async with _node(plan, cookies) as node:
         with _cookies_read_again(node, plan.cookies):
             say(f"{node.id.name} listens on {node.id.address}")
             which = await _until_signal(node, plan)
@@ -142,6 +154,12 @@ async def _host(plan: Plan, cookies: list[bytes]) -> None:
         say(f"{which}: leaving ring {plan.ring}, once what runs has ended (a second signal ends it at once)")
         start = now()
     say(f"left after {now() - start:.2f} s")
+
+
+def _node(plan: Plan, cookies: list[bytes]) -> Node:
+    return Node(
+        plan.address, listen=plan.listen, cookie=cookies, tls=plan.tls, config=plan.config, state_dir=plan.state_dir
+    )
 
 
 @contextmanager
@@ -177,6 +195,8 @@ async def _until_signal(node: Node, plan: Plan) -> str:
     try:
         ends: set[asyncio.Future[Any]] = {signalled, failed, living}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if signalled.done() and plan.ends_within is not None:
+            _end_within(plan.ends_within)
         living.cancel()
         await asyncio.wait({living}, timeout=_APP_GRACE)
         if failed.done():
@@ -187,6 +207,17 @@ async def _until_signal(node: Node, plan: Plan) -> str:
     finally:
         signalled.cancel()
         await asyncio.wait({signalled})
+
+
+def _end_within(seconds: float) -> None:
+    """End the process then, whatever it still waits for: a node that does not answer, a thread that hangs."""
+
+    def end(waited: Callable[[float], bool]) -> None:
+        waited(seconds)
+        say(f"ended after {seconds:g} s with work undone")
+        os._exit(Exit.OK)
+
+    Daemon("the end", end)
 
 
 async def _live(node: Node, plan: Plan, failed: "asyncio.Future[Failure | ClusterError]") -> None:

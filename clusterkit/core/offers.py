@@ -246,11 +246,6 @@ class Catalogue:
         if not places:
             del self._resources[offer.resource]
 
-    @property
-    def names(self) -> list[str]:
-        """The nodes of which anything is online."""
-        return list(self._nodes)
-
     def offers(self, resource: str | None = None) -> list[Offer]:
         """Those of one resource, or all, by node, module and resource."""
         if resource is None:

@@ -497,8 +497,7 @@ class GossipRing:
         """Tell the others something of this node; outside a ring it is told at the next join."""
         if self._running() is not None and self._driver is not None:
             self._driver.step(event)
-        else:
-            self._look_at(self._kernel.id.name)
+        self._look_at(self._kernel.id.name)
 
     def check_health(self, check: Check, interval: float = 1.0) -> None:
         """Ask ``check`` every ``interval`` seconds whether this node is ready, until the node closes.

@@ -7,6 +7,7 @@ them is decided in `clusterkit.core.offers`; docs/registry.md has the guarantees
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 from typing import Any, Literal
@@ -235,13 +236,9 @@ class Services:
         return self._ring.member(name)
 
     def _look(self, name: str) -> None:
-        """Look at a member that may have changed, or, once this node is out of the ring, at all."""
-        if self._ring.id:
-            events = self._catalogue.look(name, self._member(name), "left or removed")
-        else:
-            names = sorted({name, *self._catalogue.names})
-            looks = [self._catalogue.look(each, self._member(each), "this node is out of the ring") for each in names]
-            events = [event for found in looks for event in found]
+        """Look at a member that may have changed. May be called again and again: what is seen decides."""
+        gone = "left or removed" if self._ring.id else "this node is out of the ring"
+        events = self._catalogue.look(name, self._member(name), gone)
         if not events:
             return
         for event in events:
@@ -348,11 +345,11 @@ class Services:
             missing = self._catalogue.lacking(dict.fromkeys(wanted))
             if not missing:
                 return {resource: self.offers(resource) for resource in wanted}
-            try:
-                await until(deadline, self._changed.wait())
-            except TimeoutError:
+            if now() >= deadline:  # and after a stall of the loop it may be there all the same
                 text = f"within {timeout:g} s nobody offered {', '.join(map(repr, missing))}"
-                raise OfferTimeout(text, missing) from None
+                raise OfferTimeout(text, missing)
+            with suppress(TimeoutError):
+                await until(deadline, self._changed.wait())
 
     def watch(self, resource: str | None = None, *, most: int = 1_000) -> ServiceStream:
         """What is online now, and then each change: ``async for event in node.services.watch("gate")``.
