@@ -1,6 +1,7 @@
 """The service registry over real TCP, in one process: who offers what, and who is told of it."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -8,6 +9,7 @@ from clusterkit import (
     ConfigError,
     GenServer,
     ListenError,
+    MemberJoined,
     MemberLeft,
     Node,
     UnknownNode,
@@ -175,8 +177,9 @@ async def test_what_cannot_be_registered_changes_nothing(start_node: NodeFactory
         await services.register("store", "data", health=True)  # type: ignore[arg-type]
     assert (seen(b), b.services.offers()[0].meta, told) == (["b/store/data"], {"load": 1}, [])
     await eventually(lambda: len(services._tasks) == 0)
-    await store.update(meta={"load": 2})
-    await eventually(lambda: a.services.offers()[0].meta == {"load": 2})
+    await store.update(requirements=["log"])  # and the rest is as it was
+    await eventually(lambda: a.services.unmet("b") == ["log"])
+    assert a.services.offers()[0].meta == {"load": 1}
 
 
 async def test_what_another_node_tells_is_not_trusted(start_node: NodeFactory) -> None:
@@ -457,6 +460,7 @@ async def test_the_least_busy_is_chosen_and_among_equals_each_in_turn(start_node
     await c.aclose()
     await eventually(lambda: len(seen(a)) == 2)
     assert least(2) == "bb"
+    assert {name for name, *_ in a.services._resolved} == {"a", "b"}
     await a.services.register("none", "data")  # an actor that does not run has nothing to do
     assert a.services.resolve("data", "least").module == "none"
     for store in stores:
@@ -509,6 +513,16 @@ async def test_who_waits_goes_on_when_all_is_there(start_node: NodeFactory) -> N
     assert await b.services.wait_for() == {}
 
 
+async def test_what_came_while_the_loop_stood_still_is_there(start_node: NodeFactory) -> None:
+    a = await start_node("a")
+    waiting = asyncio.ensure_future(a.services.wait_for("data", timeout=0.02))
+    await asyncio.sleep(0)
+    registering = a.services.register("store", "data")
+    time.sleep(0.05)  # the deadline passes, and nobody could notice
+    await registering
+    assert places((await waiting)["data"]) == ["a/store/data"]
+
+
 async def test_who_waits_in_vain_is_told_for_what(start_node: NodeFactory) -> None:
     a = await start_node("a")
     await a.services.register("gate", "gate", ["data", "log"])
@@ -522,6 +536,7 @@ async def test_who_waits_in_vain_is_told_for_what(start_node: NodeFactory) -> No
             await a.services.wait_for(timeout=timeout)
     with pytest.raises(ConfigError, match="resource"):
         await a.services.wait_for("")
+    await a.services.deregister("gate")
     waiting = asyncio.ensure_future(a.services.wait_for("data"))
     await asyncio.sleep(0)
     await a.aclose()
@@ -552,13 +567,15 @@ async def test_a_watch_begins_with_what_there_is_and_leaves_no_gap(start_node: N
         ServiceOnline(other),
     ]  # read late: as it is
     reading = asyncio.ensure_future(anext(data))
+    await a.services.register("gate", "gate")
     await b.aclose()
     assert await reading == ServiceOffline(other, "not healthy")
     await data.aclose()
     await data.aclose()
+    assert list(a.services._listeners._streams) == [everything]
     assert [event async for event in data] == []
     await a.aclose()
-    assert [event async for event in everything] == [ServiceOffline(other, "not healthy")]
+    assert [event async for event in everything] == [ServiceOnline(gate), ServiceOffline(other, "not healthy")]
     assert [event async for event in a.services.watch("none")] == []
 
 
@@ -609,6 +626,22 @@ async def test_callbacks_hear_in_order_whatever_they_do_themselves(
     assert streams[0]._backlog.take() is None
     with pytest.raises(UsageError, match="services tell of ServiceOnline, ServiceOffline, ServiceChanged"):
         a.services.on(MemberLeft, print)
+
+
+async def test_what_is_registered_while_the_ring_is_busy_is_there_at_once(start_node: NodeFactory) -> None:
+    a = await start_node("a")
+    found: list[list[str]] = []
+
+    def joined(event: MemberJoined) -> None:
+        with pytest.raises(StopIteration):  # as a task that begins at once would
+            a.services.register("store", "data").send(None)
+        found.append(seen(a))
+
+    a.ring.on(MemberJoined, joined)
+    told = heard(a)
+    b = await start_node("b", seeds=(a,))
+    await eventually(lambda: seen(b) == ["a/store/data"])
+    assert (found, told) == ([["a/store/data"]], ["online a/store/data"])
 
 
 # -- the end
