@@ -8,7 +8,7 @@ from sortedcontainers import SortedDict
 
 from clusterkit.core.identity import NodeId
 from clusterkit.core.members import Member, State
-from clusterkit.core.payload import PayloadError, decode
+from clusterkit.core.payload import PayloadError, decode_without_messages
 from clusterkit.core.ring_entry import Rank
 from clusterkit.core.ring_state import RingState
 
@@ -109,7 +109,7 @@ class MemberView:
 def _meta(packed: bytes) -> Mapping[str, Any]:
     """Unpack metadata; what cannot be read, or is no map, is none."""
     try:
-        meta = decode(packed) if packed else {}
+        meta = decode_without_messages(packed) if packed else {}
     except PayloadError:
         return {}
     return meta if isinstance(meta, dict) else {}

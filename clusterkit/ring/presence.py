@@ -11,9 +11,9 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from clusterkit.core.payload import encode
+from clusterkit.core.payload import decode_without_messages, encode
 from clusterkit.core.ring_packing import MOST_META
-from clusterkit.errors import ConfigError, UsageError
+from clusterkit.errors import ConfigError, UnsupportedPayload, UsageError
 from clusterkit.runtime import Tasks, now
 
 logger = logging.getLogger("clusterkit.ring")
@@ -42,6 +42,10 @@ class Presence:
         """Put a value under a key; None takes it away. Raises before anything is changed."""
         meta = {each: kept for each, kept in {**self.meta, key: value}.items() if kept is not None}
         packed = encode(meta, "meta") if meta else b""
+        if packed and encode(decode_without_messages(packed)) != packed:
+            raise UnsupportedPayload(
+                f"{key!r} holds a message: not every member may know its class", path=f"meta[{key!r}]"
+            )
         if len(packed) > MOST_META:
             raise UsageError(f"{key!r} makes the metadata {len(packed)} bytes long; a node tells {MOST_META} of itself")
         if packed != self.packed:

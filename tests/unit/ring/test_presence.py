@@ -2,13 +2,21 @@
 
 import asyncio
 import logging
+from dataclasses import dataclass
 
 import pytest
 
+from clusterkit.core.message_types import message
 from clusterkit.core.payload import decode
 from clusterkit.errors import ConfigError, UnsupportedPayload, UsageError
 from clusterkit.ring.presence import Presence
 from clusterkit.runtime import now
+
+
+@message(name="tests.presence.Place")
+@dataclass(frozen=True)
+class Place:
+    where: str
 
 
 def test_what_is_announced_is_told_when_it_changes() -> None:
@@ -31,6 +39,9 @@ def test_what_cannot_be_told_changes_nothing() -> None:
         presence.announce("large", "x" * 4_080)
     with pytest.raises(UnsupportedPayload, match="zone"):
         presence.announce("zone", object())
+    with pytest.raises(UnsupportedPayload, match="'zone' holds a message"):
+        presence.announce("zone", [{"at": Place("x")}])
+    presence.announce("zone", "x")
     for key in ("clusterkit.cache", 7):
         with pytest.raises(ConfigError, match="is no key"):
             presence.announce(key, 1)  # type: ignore[arg-type]
