@@ -9,6 +9,7 @@ is only for incarnations and logs; every task belongs to a `Tasks`.
 """
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import os
@@ -18,7 +19,7 @@ import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar, cast
 
 T = TypeVar("T")
@@ -128,20 +129,44 @@ async def in_thread(work: Callable[[], T]) -> T:
 
 
 class Threads:
-    """Threads of their own for blocking work, ``most`` at once: it holds up no other's."""
+    """Threads of their own for blocking work, ``most`` at once: it holds up no other's, and no process that ends."""
 
     def __init__(self, most: int, name: str) -> None:
-        self._pool = ThreadPoolExecutor(most, name)
+        self._most = most
+        self._name = name
+        self._work: SimpleQueue[tuple[asyncio.Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        self._idle = threading.Semaphore(0)
+        self._started = 0
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Run blocking work outside the loop; under a simulation as `in_thread` does."""
+        """Run blocking work, which raises nothing, outside the loop; under a simulation as `in_thread` does."""
         if is_simulated():
             return await in_thread(work)
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._work.put((done, work))
+        if not self._idle.acquire(blocking=False) and self._started < self._most:
+            self._started += 1
+            threading.Thread(target=self._serve, name=f"{self._name}/{self._started}", daemon=True).start()
+        return await done
+
+    def _serve(self) -> None:
+        while (given := self._work.get()) is not None:
+            done, work = given
+            if not done.cancelled():
+                value = work()
+                with contextlib.suppress(RuntimeError):  # its loop is closed
+                    done.get_loop().call_soon_threadsafe(_finish, done, value)
+            self._idle.release()
 
     def close(self) -> None:
         """Begin no more work. What runs goes on: a thread cannot be ended."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for _ in range(self._started):
+            self._work.put(None)
+
+
+def _finish(done: asyncio.Future[T], value: T) -> None:
+    if not done.done():
+        done.set_result(value)
 
 
 class Daemon:

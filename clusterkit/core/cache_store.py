@@ -220,7 +220,7 @@ class CacheStore:
     # -- invalidations
 
     def forget_all(self, now: float) -> None:
-        """Begin anew, in another ring: nothing that is held or being fetched now counts there."""
+        """Begin anew, in another ring: what is held or being fetched now may be older than what was invalidated there."""
         self.log.begin_anew()
         self.since = now
         self.own.clear()

@@ -11,8 +11,11 @@ Who may have missed others is told that all is invalid (`after`); a fetch that b
 before them counts as overtaken.
 """
 
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from math import inf
 from typing import Any, NamedTuple
 
 from sortedcontainers import SortedDict
@@ -24,7 +27,7 @@ RECENT = 600.0
 KEY, PREFIX, ALL = 0, 1, 2
 _NEW = 60.0  # seconds for which it is told with questions about many keys: longer than any message is on its way
 _PARTS = 5
-_COST, _MOST_TOLD = 64, 64 << 10  # bytes of one beside its text, and of those that one message tells
+_COST = 320  # bytes of one beside its text: the name of a node, and three numbers
 
 
 class Invalidation(NamedTuple):
@@ -53,6 +56,7 @@ class _Heard:
 
 
 _Makers = dict[str, _Heard]
+_NOBODY: _Makers = {}
 
 
 class Invalidations:
@@ -69,7 +73,14 @@ class Invalidations:
     """
 
     def __init__(
-        self, name: str, boot: int, new_number: Callable[[], int], *, keep: float = KEEP, most: int = MOST
+        self,
+        name: str,
+        boot: int,
+        new_number: Callable[[], int],
+        *,
+        keep: float = KEEP,
+        most: int = MOST,
+        most_told: int = 64 << 10,
     ) -> None:
         self.seq = 0
         self._name = name
@@ -78,12 +89,15 @@ class Invalidations:
         self._new_number = new_number
         self._keep = keep
         self._most = most
+        self._most_told = most_told
         self._by_seq: SortedDict[int, _Heard] = SortedDict()
-        self._keys: dict[str, _Makers] = {}
-        self._wide: dict[tuple[int, str], _Makers] = {}  # those of prefixes, and of all
+        self._places: tuple[dict[str, _Makers], ...] = ({}, {}, {})  # by kind and text
+        self._lengths: Counter[int] = Counter()  # of the prefixes
+        self._last_by: dict[str, int] = {}  # the last `seq` of each maker
         self._overtaken = 0  # what was fetched since an earlier `seq` may be older than what is forgotten
         self._forgotten = 0  # the last of those that are remembered no more, and when it was heard
-        self._forgotten_at = float("-inf")
+        self._forgotten_at = -inf
+        self._own_forgotten, self._own_forgotten_at = 0, -inf  # the same of those made here
         self._instead: Invalidation | None = None  # told to who may have missed those
 
     def __len__(self) -> int:
@@ -108,31 +122,28 @@ class Invalidations:
         return True
 
     def begin_anew(self) -> None:
-        """Forget what was heard, and take all that is being fetched now as overtaken."""
+        """Take all that is being fetched now as overtaken: this node is among others now, who need not hear what is forgotten."""
         self.seq += 1
-        self._overtaken = self._forgotten = self.seq
-        self._forgotten_at = float("-inf")
-        self._by_seq.clear()
-        self._keys.clear()
-        self._wide.clear()
+        self._overtaken = self.seq
+        self._forgotten_at = self._own_forgotten_at = -inf
 
     def _makers(self, what: Invalidation) -> _Makers:
-        if what.kind == KEY:
-            return self._keys.get(what.text) or {}
-        return self._wide.get((what.kind, what.text)) or {}
+        return self._places[what.kind].get(what.text) or {}
 
     def _note(self, what: Invalidation, now: float) -> None:
         self._drop(self._makers(what).get(what.name))
         self.seq += 1
         heard = self._by_seq[self.seq] = _Heard(what, self.seq, now)
-        if what.kind == KEY:
-            self._keys.setdefault(what.text, {})[what.name] = heard
-        else:
-            self._wide.setdefault((what.kind, what.text), {})[what.name] = heard
+        self._last_by[what.name] = self.seq
+        self._places[what.kind].setdefault(what.text, {})[what.name] = heard
+        if what.kind == PREFIX:
+            self._lengths[len(what.text)] += 1
         while len(self._by_seq) > self._most or self._by_seq.peekitem(0)[1].at < now - self._keep:
             _, gone = self._by_seq.peekitem(0)
             self._drop(gone)
             self._forgotten, self._forgotten_at = gone.seq, gone.at
+            if gone.what.name == self._name:
+                self._own_forgotten, self._own_forgotten_at = gone.seq, gone.at
             self._overtaken = max(self._overtaken, gone.seq)
             self._instead = None
 
@@ -143,28 +154,34 @@ class Invalidations:
         makers = self._makers(what)
         del self._by_seq[heard.seq], makers[what.name]
         if not makers:
-            if what.kind == KEY:
-                del self._keys[what.text]
-            else:
-                del self._wide[what.kind, what.text]
+            del self._places[what.kind][what.text]
+        if what.kind == PREFIX:
+            self._lengths[len(what.text)] -= 1
+            if not self._lengths[len(what.text)]:
+                del self._lengths[len(what.text)]
+        if self._last_by[what.name] == heard.seq:
+            del self._last_by[what.name]
 
     # -- storing
 
     def is_stale(self, key: str, began: int) -> bool:
-        """Whether what was fetched since ``began`` (a `seq`) may be older than an invalidation of the key. O(prefixes)."""
+        """Whether what was fetched since ``began`` (a `seq`) may be older than an invalidation of the key. O(length)."""
         if began == self.seq:
             return False
         return began < self._overtaken or any(each.seq > began for each in self._covering(key))
 
     def _covering(self, key: str) -> Iterator[_Heard]:
-        yield from self._keys.get(key, {}).values()
-        for makers in self._wide.values():
-            yield from (each for each in makers.values() if each.what.covers(key))
+        keys, prefixes, everything = self._places
+        yield from keys.get(key, _NOBODY).values()
+        for length in self._lengths:
+            if length <= len(key):
+                yield from prefixes.get(key[:length], _NOBODY).values()
+        yield from everything.get("", _NOBODY).values()
 
     # -- telling
 
     def about(self, key: str, now: float, behind: int | None = None) -> list[Invalidation]:
-        """The recent ones that cover a key, and all after a `seq`: to be told with a question about it. O(prefixes)."""
+        """The recent ones that cover a key, and all after a `seq`: to be told with a question about it. O(length)."""
         if not self._by_seq:
             return []
         after = self.seq if behind is None else behind
@@ -181,12 +198,19 @@ class Invalidations:
         """All that were heard in the last minute, the oldest first."""
         return [self._by_seq[seq].what for seq in self._by_seq.irange(self.before(now - _NEW) + 1)]
 
-    def before(self, at: float) -> int:
-        """The `seq` after which is what was heard from a moment on. O(those)."""
-        for each in reversed(self._by_seq.values()):
-            if each.at < at:
-                return each.seq
+    def before(self, at: float, *, own: bool = False) -> int:
+        """The `seq` after which is what was heard from a moment on, or what was made here."""
+        seqs = self._by_seq.keys()
+        if earlier := bisect_left(seqs, at, key=lambda seq: self._by_seq[seq].at):
+            return seqs[earlier - 1]
+        if own:
+            return self._own_forgotten - (self._own_forgotten_at >= at)
         return self._forgotten - (self._forgotten_at >= at)
+
+    @property
+    def oldest(self) -> int:
+        """The `seq` after which is all that is remembered."""
+        return self._forgotten
 
     def lately(self, now: float) -> int:
         """The `seq` after which are the recent ones, as far as they are remembered."""
@@ -194,26 +218,33 @@ class Invalidations:
 
     def lately_by(self, name: str, now: float) -> int | None:
         """The `seq` after which are the recent ones of one maker; None when there are none. O(recent ones)."""
-        recent = self._by_seq.irange(self.lately(now) + 1)
+        lately = self.lately(now)
+        recent = self._by_seq.irange(lately + 1) if self._last_by.get(name, 0) > lately else ()
         return next((seq - 1 for seq in recent if self._by_seq[seq].what.name == name), None)
 
-    def after(self, seq: int) -> tuple[list[Invalidation], int]:
-        """What was heard after a `seq`, as much as goes into one message, and the `seq` that a next look begins at.
+    def after(self, seq: int, *, own: bool = False) -> tuple[list[Invalidation], int]:
+        """What was heard after a `seq`, or what was made here: a message's worth, and the `seq` that a next look begins at.
 
         When not all of that is remembered: one that says that all is invalid.
         """
-        if seq < self._forgotten:
+        if seq < (self._own_forgotten if own else self._forgotten):
             return [self._all()], self._forgotten
         told: list[Invalidation] = []
         size = 0
         for number in self._by_seq.irange(seq + 1):
             what = self._by_seq[number].what
-            size += len(what.text) + _COST
-            if told and size > _MOST_TOLD:
-                return told, seq
-            told.append(what)
+            if not own or what.name == self._name:
+                size += size_of(what)
+                if told and size > self._most_told:
+                    return told, seq
+                told.append(what)
             seq = number
         return told, self.seq
+
+
+def size_of(what: Invalidation) -> int:
+    """The bytes that one takes in a message, at the most."""
+    return len(what.text.encode()) + _COST
 
 
 def pack_told(told: Iterable[Invalidation]) -> list[Any]:
@@ -237,4 +268,4 @@ def _read(name: object, boot: object, number: object, kind: object, text: object
         raise ValueError("no invalidation")
     if type(kind) is not int or not KEY <= kind <= ALL:
         raise ValueError(f"no kind of invalidation: {kind!r}")
-    return Invalidation(name, boot, number, kind, text)
+    return Invalidation(name, boot, number, kind, "" if kind == ALL else text)

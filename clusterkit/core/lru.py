@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 V = TypeVar("V")
-OVERHEAD = 200
+OVERHEAD = 350
 """Bytes that an entry takes beside its key and its value."""
 
 
@@ -58,7 +58,7 @@ class Lru(Generic[V]):
     def put(self, key: str, value: V, size: int) -> bool:
         """Put a value of ``size`` bytes in the place of what was there; False when it is too large for all the room."""
         self.drop(key)
-        size += len(key) + OVERHEAD
+        size += (len(key) if key.isascii() else 4 * len(key)) + OVERHEAD
         if size > self.most:
             return False
         self._entries[key] = value, size

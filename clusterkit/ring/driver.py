@@ -72,6 +72,7 @@ class Driver:
         self._upward = upward
         self._tasks = Tasks(f"ring/{kernel.id.name}")
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0  # some loops give a handle that does not know
         self._packed: tuple[RingMessage, bytes] | None = None
         self._saved: int | None = None  # the digest of what the state file has
         self._saving: asyncio.Task[None] | None = None
@@ -165,12 +166,12 @@ class Driver:
     def _arm(self) -> None:
         at = None if self._over else self.membership.next_deadline
         if self._timer is not None:
-            if at is not None and self._timer.when() == at:
+            if at is not None and self._timer_at == at:
                 return
             self._timer.cancel()
             self._timer = None
         if at is not None:
-            self._timer = asyncio.get_running_loop().call_at(at, self._tick)
+            self._timer, self._timer_at = asyncio.get_running_loop().call_at(at, self._tick), at
 
     def _tick(self) -> None:
         self._timer = None

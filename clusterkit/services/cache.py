@@ -21,11 +21,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from clusterkit.core.cache_store import CacheStore, Entry, Limits, checked_key, checked_seconds
 from clusterkit.core.identity import NodeId, check_name
-from clusterkit.core.invalidations import ALL, KEY, PREFIX, Invalidation, Invalidations, pack_told, unpack_told
+from clusterkit.core.invalidations import ALL, KEY, PREFIX, Invalidation, Invalidations
 from clusterkit.core.payload import PayloadError
 from clusterkit.errors import (
-    CallError,
-    CallTimeout,
     ConfigError,
     LoadFailed,
     NoSuchServer,
@@ -38,24 +36,21 @@ from clusterkit.runtime import until
 from clusterkit.services.cache_handover import Handover
 from clusterkit.services.cache_loads import Failure, Loaded, Loader, Loads, Outcome
 from clusterkit.services.cache_peers import CachePeers, PeerPicker
+from clusterkit.services.cache_questions import Questions
 from clusterkit.services.cache_results import CacheStats, Fetched, Found, Invalidated
 from clusterkit.services.cache_server import (
-    ABSENT,
-    LOADING,
     CacheServer,
-    read_reply,
 )
-from clusterkit.services.cache_spread import Spread
+from clusterkit.services.cache_spread import Messenger, Spread
 
 if TYPE_CHECKING:
     from clusterkit.node import Node
 
 logger = logging.getLogger("clusterkit.cache")
 
-_SILENCE = 1.0  # seconds for which an owner that gave no word is not asked
 _AT_ONCE = 256  # keys that `get_many` fetches side by side
 _ROOM = 1_024  # bytes of a message beside the value
-_TELLING = 2.0  # seconds for one message to another node of the group
+_GIVEN, _TOLD = 256 << 10, 64 << 10  # bytes of values, and of invalidations, that one message takes
 
 T = TypeVar("T")
 
@@ -100,23 +95,24 @@ class CacheGroup:
         if not callable(loader) and (owns or loader is not None):
             raise ConfigError(f"loader is {loader!r}: it must be a function of a key, or None with owns=False")
         self._node = node
-        self._ring, self._ring_id = node.ring, node.ring.id
+        self._ring = node.ring
         self._kernel = node._open_kernel()
         self._kernel.check_loop()
         me = self._kernel.id
+        self._run = self._ring.id, me.incarnation
         if self._kernel.closed or self._kernel.links.leaving:
             raise UsageError(f"node {me.name} is closing or closed: it takes part in no cache")
         self._time = self._kernel.loop.time
         self._server = f"clusterkit.cache.{name}"
         self._patience = checked_seconds("patience", patience)
         self._owns = owns
-        self._asking: dict[str, list[asyncio.Future[Outcome | None]]] = {}
-        self._silent: dict[str, float] = {}
         self._addresses: dict[str, Address] = {}
-        self._hits = self._hot_hits = self._peer_hits = self._peer_loads = self._passed_over = 0
+        self._hits = self._hot_hits = 0
         self._handing_over = self._closed = False
         self._closing = asyncio.Lock()
-        log = Invalidations(me.name, me.incarnation, self._kernel.new_number)
+        limit = self._kernel.config.message_limit
+        self.most_given = min(_GIVEN, limit // 4)
+        log = Invalidations(me.name, me.incarnation, self._kernel.new_number, most_told=min(_TOLD, self.most_given))
         self.store = CacheStore(limits, log, self._time())
         self.loads = Loads(
             name,
@@ -125,15 +121,28 @@ class CacheGroup:
             self._ask_former,
             limit=load_limit,
             timeout=load_timeout,
-            most=self._kernel.config.message_limit - _ROOM,
+            most=limit - _ROOM,
             notice=patience / 2,
         )
         self._actor = CacheServer(self)
         self._process = node._spawn(self._actor, self._server)
         self._peers = CachePeers(self._ring, me.name, name, self._kernel.new_number())
         self._picker = picker or self._peers
-        self._spread = Spread(name, log, self, self._peers)
-        self._handover = Handover(self.store, self._peers, self._spread, self._call, patience)
+        self._spread = Spread(
+            name, log, Messenger(self._call, self.apply, self.store), self._peers, patience=patience / 2
+        )
+        self._questions = Questions(
+            name,
+            self.store,
+            self._spread,
+            self._call,
+            patience=patience,
+            time=self._time,
+            is_over=lambda: self._kernel.closed,
+        )
+        self._handover = Handover(
+            self.store, self._peers, self._spread, self._call, patience=patience, most=self.most_given
+        )
         self._peers.follow(self._changed)
         self._end = self._ring.presence.before_leave(self._hand_over)
         try:
@@ -220,28 +229,23 @@ class CacheGroup:
 
     async def _miss(self, key: str, deadline: float) -> Loaded:
         """Get what is not here: ask its owner, or wait for who asks already; else load it."""
+        if not self._spread.informed.is_set():  # this node came just now
+            with suppress(TimeoutError):
+                await until(deadline, self._spread.informed.wait())
         while (owner := self._owner(key)) is not None:
-            asking = self._asking.get(key)
-            if asking is None:
-                outcome = await self._lead(key, owner, deadline)
-            else:
-                future: asyncio.Future[Outcome | None] = self._kernel.loop.create_future()
-                asking.append(future)
-                outcome = await self._in_time(key, future, deadline)
+            outcome = await self._questions.ask(key, owner, deadline)
             if outcome is not None:
                 return self._settle(outcome)
-        return self._settle(await self._in_time(key, self.loads.wait(key, brief=not self.is_owner(key)), deadline))
+        loading = self.loads.wait(key, brief=not self.is_owner(key))
+        return self._settle(await self._questions.in_time(key, loading, deadline))
 
     def _owner(self, key: str) -> NodeId | None:
         """Whom to ask for a key; None when this node loads it itself."""
         self._check_open()
         owner = self._pick(key)
-        if owner is None or not self._silent or not self._is_silent(owner.name):
+        if owner is None or not self._questions.is_silent(owner.name):
             return owner
-        return None if self.loads.has_loader else self._peers.next_owner(key, self._is_silent)
-
-    def _is_silent(self, name: str) -> bool:
-        return self._silent.get(name, 0.0) > self._time()
+        return None if self.loads.has_loader else self._peers.next_owner(key, self._questions.is_silent)
 
     def is_owner(self, key: str) -> bool:
         """Whether this node owns a key, as it sees it."""
@@ -250,12 +254,6 @@ class CacheGroup:
     def _pick(self, key: str) -> NodeId | None:
         owner = self._picker.pick(key)
         return None if owner is None or owner.name == self._kernel.id.name else owner
-
-    async def _in_time(self, key: str, future: asyncio.Future[T], deadline: float) -> T:
-        try:
-            return await until(deadline, future)
-        except TimeoutError:
-            raise self._too_late(key, self._kernel.id) from None
 
     def _check_open(self) -> None:
         if self._closed:
@@ -267,80 +265,11 @@ class CacheGroup:
             address = self._addresses[node.name] = Address(node, self._server)
         return self._kernel.call(address, event, args, {}, timeout)
 
-    def _too_late(self, key: str, node: NodeId) -> CallTimeout:
-        text = f"the deadline passed before {key!r} of cache {self.name!r} came"
-        return CallTimeout(text, node=node, target=f"{self._server}.get", executed="maybe")
-
     def _settle(self, outcome: Outcome) -> Loaded:
         if isinstance(outcome, Failure):
             self._check_open()
             raise outcome.error()
         return outcome
-
-    # -- asking the owner
-
-    async def _lead(self, key: str, owner: NodeId, deadline: float) -> Outcome | None:
-        """Ask the owner, for all who want the key meanwhile; None when it cannot be asked."""
-        followers = self._asking[key] = []
-        outcome: Outcome | None = None
-        try:
-            outcome = await self._ask(key, owner, deadline)
-        finally:
-            if self._asking.get(key) is followers:
-                del self._asking[key]
-            for future in followers:
-                if not future.done():
-                    future.set_result(outcome)
-        return outcome
-
-    async def _ask(self, key: str, owner: NodeId, deadline: float) -> Outcome | None:
-        began, patience, loading = self.store.log.seq, self._patience, False
-        question = self._question(key, owner) if began or self.store.copies.size else (key,)
-        while True:
-            left = deadline - self._time()
-            try:
-                reply = await self._call(owner, "get", question, min(patience, left))
-                code, outcome, hot = read_reply(reply, self._time)
-            except Exception as error:
-                if self._kernel.closed:
-                    raise
-                if isinstance(error, CallTimeout) and left <= patience:
-                    raise self._too_late(key, owner) from None
-                self._pass_over(owner, error)
-                return None
-            if code == LOADING:
-                loading = True
-            elif code == ABSENT:
-                self._pass_over(owner, NoSuchServer(f"{owner.name} only asks"))
-                return None
-            elif isinstance(outcome, Loaded):
-                if loading:
-                    outcome.source = "load"  # it ended between two questions
-                return self._take(key, outcome, began, hot=hot)
-            else:
-                return outcome
-
-    def _take(self, key: str, loaded: Loaded, began: int, *, hot: bool) -> Loaded:
-        if loaded.source == "load":
-            self._peer_loads += 1
-        else:
-            self._peer_hits += 1
-        if hot and self.store.copies.most:
-            self.store.keep_copy(key, loaded.entry, began, self._time())
-        return loaded
-
-    def _question(self, key: str, owner: NodeId) -> tuple[Any, ...]:
-        served = self.store.take_served(key)
-        told = self.store.log.about(key, self._time(), self._spread.behind(owner.name))
-        if told:
-            return key, served, pack_told(told)
-        return (key, served) if served else (key,)
-
-    def _pass_over(self, owner: NodeId, error: Exception) -> None:
-        self._passed_over += 1
-        self._silent[owner.name] = self._time() + _SILENCE
-        if not isinstance(error, CallError):
-            logger.warning("cache %s: %s answers what cannot be read: %r", self.name, owner, error)
 
     # -- invalidating
 
@@ -381,42 +310,23 @@ class CacheGroup:
     def _forget(self, what: Invalidation) -> None:
         self.store.forget(what, self._time())
         self.loads.forget(what)
-        for key in [key for key in self._asking if what.covers(key)]:
-            del self._asking[key]
-
-    async def tell(self, node: NodeId, told: list[Invalidation]) -> None:
-        """Tell a node of invalidations; raises `CallError`."""
-        await self._call(node, "drop", (pack_told(told),), _TELLING)
-
-    async def tell_through(self, via: NodeId, name: str, told: list[Invalidation]) -> bool:
-        """Ask a node to tell another one, which does not answer this one; whether it knows now. Raises `CallError`."""
-        return bool(await self._call(via, "relay", (name, pack_told(told)), _TELLING))
+        self._questions.forget(what)
 
     async def relay(self, name: str, told: list[Invalidation]) -> bool:
         """Tell a node for another one; whether it knows now."""
         self.apply(told)
-        node = self._peers.members.get(name)
-        if node is not None:
-            with suppress(CallError):
-                await self.tell(node, told)
-                return True
-        return False
+        return await self._spread.relay(name, told)
 
-    async def catch_up(self, node: NodeId) -> None:
-        """Learn from a node that is new here what was invalidated since this cache began; raises `CallError`."""
-        after, more = -1, True
-        while more:
-            age = self._time() - self.store.since
-            after, *flat = await self._call(node, "missed", (after, age), _TELLING)
-            self.apply(unpack_told(flat))
-            more = bool(flat)
+    def caught_up(self, node: NodeId) -> None:
+        """Take note that a node knows all that was made invalid here."""
+        self._spread.caught_up(node)
 
     # -- the ring changes
 
     async def _ask_former(self, key: str) -> Entry | None:
         if self._picker is not self._peers:
             return None
-        return await self._handover.ask_former(key, self._is_silent, self._pass_over)
+        return await self._handover.ask_former(key, self._questions.is_silent, self._questions.pass_over)
 
     async def _hand_over(self, deadline: float) -> None:
         """Own nothing from now on, and let the new owners have what is held here."""
@@ -433,16 +343,17 @@ class CacheGroup:
     def _changed(self, name: str) -> None:
         """Take note that a node of the group changed, or this one."""
         self.store.log.boot = self._kernel.id.incarnation  # another, when it joined
-        if self._ring.id != self._ring_id:
+        if (self._ring.id, self._kernel.id.incarnation) != self._run:
             self._moved()
         self._spread.changed(name)
-        self._silent.pop(name, None)
+        self._questions.changed(name)
         self._addresses.pop(name, None)
 
     def _moved(self) -> None:
         """This node is in another ring now, or in none: it may have missed what was invalidated there."""
-        self._ring_id = self._ring.id
+        self._run = self._ring.id, self._kernel.id.incarnation
         self.store.forget_all(self._time())
+        self._spread.moved()
         if self._handing_over and not self._closed:
             self._handing_over = False
             self._peers.announce(self._owns)
@@ -456,14 +367,14 @@ class CacheGroup:
         return CacheStats(
             hits=self._hits,
             hot_hits=self._hot_hits,
-            peer_hits=self._peer_hits,
-            peer_loads=self._peer_loads,
+            peer_hits=self._questions.hits,
+            peer_loads=self._questions.loads,
             loads=counts.loads,
             load_errors=counts.errors,
             unknown=counts.unknown,
             handed_over=counts.handed_over,
             stale=counts.stale,
-            passed_over=self._passed_over,
+            passed_over=self._questions.passed_over,
             served=self._actor.served,
             evicted=store.own.evicted + store.copies.evicted,
             entries=len(store.own),
@@ -491,6 +402,7 @@ class CacheGroup:
         self._peers.announce(None)
         self._peers.close()
         await self._spread.aclose()
+        await self._questions.aclose()
         await self.loads.aclose()
         for room in (self.store.own, self.store.copies):
             room.clear()

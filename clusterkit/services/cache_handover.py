@@ -11,31 +11,32 @@ is known which invalidations overtook it (`clusterkit.core.invalidations`).
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable, Iterator
 
 from clusterkit.core.cache_store import CacheStore, Entry
 from clusterkit.core.identity import NodeId
-from clusterkit.core.invalidations import Invalidation, pack_told
+from clusterkit.core.invalidations import Invalidation, pack_told, size_of
 from clusterkit.errors import CallError
 from clusterkit.runtime import now
 from clusterkit.services.cache_loads import Loaded
 from clusterkit.services.cache_peers import CachePeers
 from clusterkit.services.cache_server import MOST_OFFERED, read_entry, read_reply
-from clusterkit.services.cache_spread import Spread
+from clusterkit.services.cache_spread import Call, Spread
 
 logger = logging.getLogger("clusterkit.cache")
 
-_MOST_TOLD = 1_000  # recent invalidations past which nothing is handed over: they are told with each question
+_COST = 5  # bytes of a key in a message, beside its text
 _GIVING = 2.0  # seconds for one message of values
-Ask = Callable[[NodeId, str, tuple[Any, ...], float], Awaitable[Any]]
 
 
 class Handover:
     """The values of one group that come to this node, or leave with it. ``ask`` calls the group's actor on another node."""
 
-    def __init__(self, store: CacheStore, peers: CachePeers, spread: Spread, ask: Ask, patience: float) -> None:
+    def __init__(
+        self, store: CacheStore, peers: CachePeers, spread: Spread, ask: Call, *, patience: float, most: int
+    ) -> None:
         self._store = store
+        self._most = most
         self._spread = spread
         self._peers = peers
         self._ask = ask
@@ -60,16 +61,28 @@ class Handover:
 
     async def offer_all(self, deadline: float) -> None:
         """Have the owners of what is held here fetch it, until the deadline."""
-        keys = list(self._store.own.newest())
-        for at in range(0, len(keys), MOST_OFFERED):
+        for keys in self._parts(list(self._store.own.newest())):
             offers: dict[NodeId, list[str]] = {}
-            for key in keys[at : at + MOST_OFFERED]:
+            for key in keys:
                 if (owner := self._peers.pick(key)) is not None:
                     offers.setdefault(owner, []).append(key)
             left = deadline - now()
             if left <= 0:
                 return
             await asyncio.gather(*(self._offer(owner, some, left) for owner, some in offers.items()))
+
+    def _parts(self, keys: list[str]) -> Iterator[list[str]]:
+        """Keys, as many as one message takes at a time."""
+        part: list[str] = []
+        size = 0
+        for key in keys:
+            size += len(key.encode()) + _COST
+            if part and (size > self._most or len(part) == MOST_OFFERED):
+                yield part
+                part, size = [], len(key.encode()) + _COST
+            part.append(key)
+        if part:
+            yield part
 
     async def _offer(self, owner: NodeId, keys: list[str], timeout: float) -> None:
         try:
@@ -100,4 +113,4 @@ class Handover:
             if seq != log.seq:
                 return None
             told = [*more, *told]
-        return told if len(told) <= _MOST_TOLD else None
+        return told if sum(map(size_of, told)) <= self._most else None

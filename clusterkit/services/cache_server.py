@@ -7,10 +7,12 @@ come the invalidations of the key that the asker knows, and they are applied fir
 ::
 
     get    key, served, told     ->  [code, kind, body, left, hot]      its value, loaded if need be
+    many   key, key, ...         ->  [kind, body, left, hot, ...]       what it holds of them; kind -1: ask alone
     peek   key, told             ->  the same, or ABSENT: nothing is loaded
     drop   told                  ->  true                               these are invalidated
     relay  name, told            ->  whether that node knows now         the sender cannot reach it
-    missed after, age            ->  [after, told ...]                  what was invalidated, a message's worth
+    missed after, age            ->  [after, told ...]                  what it made invalid, a message's worth
+    lately after                 ->  [after, told ...]                  what anybody did, in the last ten minutes
     offer  keys                  ->  how many of them were fetched: the sender leaves, and has their values
     give   keys, told            ->  [key, kind, body, left, ...]       as much as one message takes
 
@@ -30,6 +32,7 @@ from clusterkit.core.invalidations import Invalidation, pack_told, unpack_told
 from clusterkit.errors import ClusterError, UnsupportedPayload
 from clusterkit.kernel.mailbox import From, Mailbox
 from clusterkit.runtime import now
+from clusterkit.services.cache_batches import MOST_BYTES, Answers
 from clusterkit.services.cache_loads import Failure, Loaded, Loads, Outcome
 
 HIT, LOADED, LOADING, FAILED, ABSENT = range(5)
@@ -37,7 +40,7 @@ UNFIT = 1  # the kind of a failure: a value that cannot be carried
 Reply = tuple[int, int, Any, float | None, bool]
 _ABSENT: Reply = (ABSENT, 0, b"", None, False)
 _LOADING: Reply = (LOADING, 0, b"", None, False)
-_GIVEN = 256 << 10  # bytes that one message hands over
+_NOT_HELD = (-1, b"", None, False)
 MOST_OFFERED = 1_000
 _MISSING = int(Kind.MISSING)
 
@@ -71,11 +74,24 @@ def read_entry(kind: Any, body: Any, left: Any, time: Callable[[], float]) -> En
     return Entry(kind, body, time() + left)
 
 
+def read_many(reply: Any, keys: int, time: Callable[[], float]) -> tuple[Answers, list[Any]]:
+    """Read the reply to a question for many keys: what is held of each, None where nothing is, and which are hot.
+
+    Raises `ValueError`.
+    """
+    if type(reply) is not list or len(reply) != 4 * keys:
+        raise ValueError("no reply of a cache")
+    parts = zip(reply[0::4], reply[1::4], reply[2::4], strict=True)
+    held = [None if kind == -1 else Loaded(read_entry(kind, body, left, time), "peer") for kind, body, left in parts]
+    return held, reply[3::4]
+
+
 class Host(Protocol):
     """What the actor needs of its group."""
 
     store: CacheStore
     loads: Loads
+    most_given: int
 
     def apply(self, told: Iterable[Invalidation]) -> None:
         """Apply invalidations."""
@@ -88,6 +104,9 @@ class Host(Protocol):
 
     def relay(self, name: str, told: list[Invalidation]) -> Coroutine[Any, Any, bool]:
         """Tell a node for another one."""
+
+    def caught_up(self, node: NodeId) -> None:
+        """Take note that a node knows all that was made invalid here."""
 
     async def close(self) -> None:
         """Take part no more: the actor ends."""
@@ -141,6 +160,21 @@ class CacheServer(GenServer):
         return code, entry.kind, entry.body, entry.left(at), self._store.is_hot(entry, times, at)
 
     @call
+    async def many(self, *keys: str) -> list[Any]:
+        """Give what is held of some keys, and load nothing: kind, body, left and hot of each; kind -1: ask for it alone."""
+        at, size, most = now(), 0, min(MOST_BYTES, self._host.most_given)
+        given: list[Any] = []
+        self.served += len(keys)
+        for key in keys:
+            entry = self._store.find(key, at)
+            if entry is None or size + len(entry.body) > most:  # a large value comes alone
+                given += _NOT_HELD
+            else:
+                size += len(entry.body)
+                given += entry.kind, entry.body, entry.left(at), self._store.is_hot(entry, 1, at)
+        return given
+
+    @call
     async def peek(self, key: str, told: Any = None) -> Reply:
         """Give what is held of a key, and load nothing."""
         at = now()
@@ -164,9 +198,18 @@ class CacheServer(GenServer):
 
     @call
     async def missed(self, after: int, age: float) -> list[Any]:
-        """Tell what was invalidated after a number, or within ``age`` seconds; in front the number to go on from."""
+        """Tell what this node made invalid after a number, or within ``age`` seconds; in front the number to go on from."""
         log = self._store.log
-        told, after = log.after(after if after >= 0 else log.before(now() - age))
+        told, after = log.after(after if after >= 0 else log.before(now() - age, own=True), own=True)
+        if not told:
+            self._host.caught_up(self.caller.peer)
+        return [after, *pack_told(told)]
+
+    @call
+    async def lately(self, after: int) -> list[Any]:
+        """Tell what was invalidated lately, by whomever, after a number; in front the number to go on from."""
+        log = self._store.log
+        told, after = log.after(max(after, log.lately(now())))
         return [after, *pack_told(told)]
 
     @call(timeout=30.0)
@@ -190,7 +233,7 @@ class CacheServer(GenServer):
             if entry is None or entry.is_missing:
                 continue
             size += len(entry.body) + len(key)
-            if given and size > _GIVEN:
+            if given and size > self._host.most_given:
                 break
             given += key, entry.kind, entry.body, entry.left(at)
         return given

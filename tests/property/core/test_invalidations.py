@@ -15,6 +15,7 @@ from clusterkit.core.invalidations import (
     Invalidation,
     Invalidations,
     pack_told,
+    size_of,
     unpack_told,
 )
 
@@ -42,6 +43,7 @@ class Everything:
 
     def __init__(self) -> None:
         self.heard: list[tuple[int, float, Invalidation | None]] = []
+        """None stands for a new beginning."""
 
     def knows(self, what: Invalidation) -> bool:
         """Whether it says nothing new: its maker was heard of the same place before, as late or later."""
@@ -103,8 +105,9 @@ class LogMachine(RuleBasedStateMachine):
         self.all.heard.append((self.log.seq, self.now, made))
 
     @rule()
-    def overtake(self) -> None:
-        self.log.overtake()
+    def begin_anew(self) -> None:
+        self.log.begin_anew()
+        self.all.heard = [each for each in self.all.heard if each[0] > self.log.oldest]
         self.all.heard.append((self.log.seq, self.now, None))
 
     @invariant()
@@ -130,6 +133,14 @@ class LogMachine(RuleBasedStateMachine):
             assert all(is_told(what, told) for _, heard, what in self.all.heard if what is not None and heard >= at)
 
     @invariant()
+    def who_asks_what_was_made_here_learns_it(self) -> None:
+        for since in (self.now, self.now - 7.0, self.now - 1e4):
+            told = read_on(self.log, self.log.before(since, own=True), own=True)
+            assert all(each.name == "me" for each in told)
+            made = [what for _, at, what in self.all.heard if what and what.name == "me" and at >= since]
+            assert all(is_told(what, told) for what in made)
+
+    @invariant()
     def one_that_may_have_missed_something_is_told_it_with_the_question(self) -> None:
         for behind in range(max(0, self.log.seq - 8), self.log.seq + 1):
             for key in KEYS:
@@ -139,11 +150,11 @@ class LogMachine(RuleBasedStateMachine):
                 assert all(is_told(what, told) for what in missed)
 
 
-def read_on(log: Invalidations, seq: int) -> list[Invalidation]:
+def read_on(log: Invalidations, seq: int, *, own: bool = False) -> list[Invalidation]:
     """All that is told to one who begins after a `seq`."""
     came: list[Invalidation] = []
     while True:
-        told, seq = log.after(seq)
+        told, seq = log.after(seq, own=own)
         came += told
         if not told or seq >= log.seq:
             return came
@@ -171,15 +182,16 @@ class RoomyMachine(LogMachine):
             )
 
     @invariant()
-    def those_of_one_maker_are_found(self) -> None:
+    def the_recent_ones_are_found(self) -> None:
+        recent = [what for _, at, what in self.all.heard if what is not None and at >= self.now - RECENT]
+        assert all(is_told(what, read_on(self.log, self.log.lately(self.now))) for what in recent)
         for name in ("x", "y", "me"):
-            for at in (self.now - 7.0, self.now):
-                heard = [what for _, when, what in self.all.heard if what and what.name == name and when >= at]
-                after = self.log.before_those_of(name, at)
-                assert (after is None) == (not heard)
-                if after is not None:
-                    told = read_on(self.log, after)
-                    assert all(is_told(what, told) for what in heard)
+            theirs = [what for what in recent if what.name == name]
+            after = self.log.lately_by(name, self.now)
+            assert (after is None) == (not theirs)
+            if after is not None:
+                told = read_on(self.log, after)
+                assert all(is_told(what, told) for what in theirs)
 
 
 TestLog = LogMachine.TestCase
@@ -206,12 +218,13 @@ nearly = st.lists(
 
 
 @given(values | nearly)
-def test_what_another_node_tells_is_read_whole_or_refused(told: object) -> None:
+def test_what_another_node_tells_is_read_whole_or_refused(told: Any) -> None:
     try:
         read = unpack_told(told)
     except ValueError:
         return
-    assert pack_told(read) == told
+    assert [part for each in read for part in each[:4]] == [part for at, part in enumerate(told) if at % 5 < 4]
+    assert all(each.text == ("" if each.kind == ALL else text) for each, text in zip(read, told[4::5], strict=True))
     log = new_log()
     for each in read:
         log.apply(each, 0.0)
@@ -220,7 +233,12 @@ def test_what_another_node_tells_is_read_whole_or_refused(told: object) -> None:
 
 
 invalidations = st.builds(
-    Invalidation, st.text(max_size=3), st.integers(0, 2**64 - 1), st.integers(1), st.sampled_from([0, 1, 2]), st.text()
+    lambda name, boot, number, kind, text: Invalidation(name, boot, number, kind, "" if kind == ALL else text),
+    st.text(max_size=3),
+    st.integers(0, 2**64 - 1),
+    st.integers(1),
+    st.sampled_from([KEY, PREFIX, ALL]),
+    st.text(),
 )
 
 
@@ -237,7 +255,7 @@ def test_one_message_is_bounded_and_none_is_left_out(lengths: list[int]) -> None
     seq = 0
     while seq < log.seq:
         told, seq = log.after(seq)
-        assert len(told) == 1 or sum(len(each.text) for each in told) <= 64 << 10
+        assert len(told) == 1 or sum(map(size_of, told)) <= 64 << 10
         assert told
         came += told
     assert came == made

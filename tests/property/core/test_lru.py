@@ -26,7 +26,7 @@ class LruMachine(RuleBasedStateMachine):
     @rule(key=keys, size=sizes)
     def put(self, key: str, size: int) -> None:
         self.count += 1
-        took = size + len(key) + OVERHEAD
+        took = size + (len(key) if key.isascii() else 4 * len(key)) + OVERHEAD
         self.plain = [entry for entry in self.plain if entry[0] != key]
         assert self.lru.put(key, self.count, size) == (took <= MOST)
         if took <= MOST:

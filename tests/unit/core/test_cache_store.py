@@ -340,6 +340,25 @@ def test_what_copies_served_counts_so_that_a_key_stays_hot() -> None:
     assert not cache.is_hot(entry, 29, 120.0)
 
 
+def test_a_key_that_is_loaded_again_is_as_hot_as_before() -> None:
+    cache = store(hot_rate=3, ttl=5)
+    keep(cache, "x", b"1", now=100.0)
+    entry = cache.find("x", 100.0)
+    assert entry is not None
+    asked(cache, entry, [100.0, 100.1, 100.2, 100.3, 101.1])
+    keep(cache, "x", b"2", now=106.0)
+    again = cache.find("x", 106.0)
+    assert again is not None
+    assert again.rate == entry.rate > 3
+    assert cache.is_hot(again, 15, 106.1)
+
+
+def test_the_first_second_of_a_clock_is_as_any_other() -> None:
+    cache, entry = store(hot_rate=3), entry_of(b"")
+    assert asked(cache, entry, [0.0, 0.1, 0.2, 0.3, 0.4]) == [False, False, False, True, True]
+    assert cache.is_hot(entry, 14, 5.0)
+
+
 # -- invalidations
 
 

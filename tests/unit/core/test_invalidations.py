@@ -14,8 +14,10 @@ from clusterkit.core.invalidations import (
     Invalidation,
     Invalidations,
     pack_told,
+    size_of,
     unpack_told,
 )
+from clusterkit.core.payload import encode
 
 
 class Made:
@@ -161,16 +163,16 @@ def test_a_prefix_of_others_makes_nothing_stale() -> None:
     assert not log.is_stale("a", 0)
 
 
-def test_overtaken_is_all_that_began_before_and_nobody_is_told() -> None:
-    log = new_log()
-    log.overtake()
-    log.overtake()
-    assert log.is_stale("x", 1)
-    assert not log.is_stale("x", 2)
-    heard(log, Made().key("y"))
-    assert not log.is_stale("x", 2)
-    assert log.after(2) == (log.recent(0.0), 3)
-    assert len(log) == 1
+def test_who_begins_anew_takes_what_is_on_its_way_as_overtaken_and_remembers_what_was_heard() -> None:
+    log, made = new_log(), Made()
+    told = heard(log, made.key("x"), made.prefix("y"))
+    log.begin_anew()
+    assert (len(log), log.seq) == (2, 3)
+    assert log.is_stale("unheard of", 2)
+    assert not log.is_stale("x", 3)
+    assert not log.apply(told[0], 0.0)
+    assert log.after(0) == (told, 3)
+    assert log.about("x", 0.0) == told[:1]
 
 
 # -- what is forgotten
@@ -220,6 +222,16 @@ def test_a_forgotten_one_of_several_makers_leaves_the_others() -> None:
     assert [each.name for each in log.about("x", 0.0)] == ["b"]
 
 
+def test_a_forgotten_prefix_leaves_others_of_its_length() -> None:
+    log, made = new_log(most=2), Made()
+    heard(log, made.prefix("aa"), made.prefix("bb"), made.prefix("bbb"))
+    assert not log.is_stale("aaa", 1)
+    assert log.is_stale("bbb", 1)
+    assert [each.text for each in log.about("bbb", 0.0)] == ["bb", "bbb"]
+    heard(log, made.key("x"), made.key("y"))
+    assert log.about("bbb", 0.0) == []
+
+
 def test_what_is_forgotten_and_heard_again_counts_again() -> None:
     log, made = new_log(most=1), Made()
     first, _ = heard(log, made.key("x"), made.key("y"))
@@ -238,15 +250,60 @@ def test_after_begins_where_the_last_look_ended() -> None:
     assert log.after(2) == ([], 2)
 
 
-def test_one_message_tells_a_bounded_number_and_says_where_to_go_on() -> None:
-    log, made = new_log(), Made()
-    told = heard(log, *[made.key(str(each) * 1_000) for each in range(200)])
+@pytest.mark.parametrize("text", ["x" * 1_000, "ä" * 500, "😀" * 250])
+def test_one_message_tells_a_bounded_number_of_bytes_and_says_where_to_go_on(text: str) -> None:
+    log, made = new_log(most_told=10_000), Made()
+    told = heard(log, *[made.key(f"{each}{text}") for each in range(50)])
     seq, came = 0, []
     while seq < log.seq:
         some, seq = log.after(seq)
-        assert 0 < sum(len(each.text) for each in some) <= 64 << 10
+        assert 0 < sum(map(size_of, some)) <= 10_000
         came += some
     assert came == told
+
+
+@pytest.mark.parametrize("name", ["a", "n" * 253])
+@pytest.mark.parametrize("text", ["", "x" * 1_024, "😀" * 256])
+def test_one_takes_no_more_bytes_than_is_counted(name: str, text: str) -> None:
+    largest = Invalidation(name, 2**64 - 1, 2**63, PREFIX, text)
+    assert len(encode(pack_told([largest]))) <= size_of(largest)
+
+
+def test_what_was_made_here_is_told_alone_when_that_is_asked_for() -> None:
+    log, made = new_log(), Made()
+    heard(log, made.key("x"), at=1.0)
+    mine = [log.make(KEY, "y", 2.0)]
+    heard(log, made.key("z"), at=3.0)
+    mine.append(log.make(ALL, "", 4.0))
+    heard(log, made.key("w"), at=5.0)
+    assert log.after(0, own=True) == (mine, 5)
+    assert log.after(2, own=True) == (mine[1:], 5)
+    assert log.after(4, own=True) == ([], 5)
+    assert [log.before(at, own=True) for at in (0.0, 2.5, 9.0)] == [0, 2, 5]
+    assert log.oldest == 0
+
+
+def test_what_others_made_and_is_forgotten_is_no_matter_to_who_asks_what_was_made_here() -> None:
+    log, made = new_log(most=2), Made()
+    heard(log, made.key("x"), made.key("y"), at=1.0)
+    mine = log.make(KEY, "z", 1.0)
+    assert log.oldest == 1
+    assert log.after(log.before(0.0, own=True), own=True) == ([mine], 3)
+    heard(log, made.key("v"), made.key("w"), at=1.0)
+    told, seq = log.after(log.before(0.0, own=True), own=True)
+    assert [each.kind for each in told] == [ALL], "what was made here is forgotten by now"
+    assert log.after(seq, own=True) == ([], 5)
+    assert log.after(log.before(1.5, own=True), own=True) == ([], 5)
+
+
+def test_who_begins_anew_is_among_others_who_need_not_hear_what_is_forgotten() -> None:
+    log, made = new_log(most=1), Made()
+    log.make(KEY, "mine", 1.0)
+    _, last = heard(log, made.key("x"), made.key("y"), at=1.0)
+    assert [each.kind for each in log.after(log.before(0.0))[0]] == [ALL]
+    log.begin_anew()
+    assert log.after(log.before(0.0)) == ([last], 4)
+    assert log.after(log.before(0.0, own=True), own=True) == ([], 4)
 
 
 def test_one_that_is_over_a_message_goes_alone() -> None:
@@ -313,15 +370,24 @@ def test_before_a_moment_of_which_not_all_is_remembered_leads_to_all() -> None:
     assert log.after(log.before(2.5)) == ([], 3)
 
 
-def test_before_those_of_one_maker_is_where_a_look_at_them_begins() -> None:
+def test_lately_is_where_a_look_at_the_recent_ones_begins() -> None:
     log, a, b = new_log(), Made("a"), Made("b")
+    assert (log.lately(0.0), log.lately_by("a", 0.0)) == (0, None)
     heard(log, a.key("old"), at=0.0)
     heard(log, b.key("x"), a.key("y"), b.key("z"), at=5.0)
-    assert log.before_those_of("a", 5.0) == 2
-    assert log.before_those_of("b", 5.0) == 1
-    assert log.before_those_of("a", -1.0) == 0
-    assert log.before_those_of("c", 5.0) is None
-    assert log.before_those_of("a", 5.5) is None
+    assert (log.lately(RECENT), log.lately_by("a", RECENT), log.lately_by("b", RECENT)) == (0, 0, 1)
+    now = RECENT + 1.0
+    assert (log.lately(now), log.lately_by("a", now), log.lately_by("b", now)) == (1, 2, 1)
+    assert log.lately_by("c", now) is None
+    assert log.lately_by("a", now + 5.0) is None
+    assert log.lately(now + 5.0) == 4
+
+
+def test_lately_leaves_out_what_is_forgotten() -> None:
+    log, made = new_log(most=1), Made()
+    _, last = heard(log, made.key("x"), made.key("y"))
+    assert log.lately(0.0) == log.lately_by("a", 0.0) == 1
+    assert log.after(1) == ([last], 2)
 
 
 # -- on the wire
@@ -356,6 +422,10 @@ def test_what_is_no_invalidation(at: int, part: object) -> None:
 def test_what_is_no_kind(kind: object) -> None:
     with pytest.raises(ValueError, match=r"no kind of invalidation: "):
         unpack_told([*GOOD[:3], kind, "x"])
+
+
+def test_all_is_one_place_whatever_text_comes_with_it() -> None:
+    assert unpack_told(["a", 7, 1, ALL, "text"]) == [Invalidation("a", 7, 1, ALL, "")]
 
 
 def test_as_many_as_are_remembered_can_be_read() -> None:

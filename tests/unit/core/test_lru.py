@@ -22,6 +22,14 @@ def test_a_value_comes_back_and_is_counted_with_its_key_and_its_overhead() -> No
     assert lru.size == EACH + OVERHEAD + 4
 
 
+def test_a_wide_key_counts_what_it_takes() -> None:
+    lru = filled()
+    assert lru.put("kä", "x", 0)
+    assert lru.size == OVERHEAD + 8
+    assert lru.put("k" * 8, "x", 0)
+    assert lru.size == 2 * (OVERHEAD + 8)
+
+
 def test_what_is_not_there_is_none() -> None:
     lru = filled()
     assert lru.get("a") is lru.peek("a") is None
