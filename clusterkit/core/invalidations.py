@@ -27,6 +27,7 @@ RECENT = 600.0
 KEY, PREFIX, ALL = 0, 1, 2
 _NEW = 60.0  # seconds for which it is told with questions about many keys: longer than any message is on its way
 _PARTS = 5
+_MOST_TEXT = 1_024
 _COST = 320  # bytes of one beside its text: the name of a node, and three numbers
 
 
@@ -266,6 +267,8 @@ def unpack_told(told: object) -> list[Invalidation]:
 def _read(name: object, boot: object, number: object, kind: object, text: object) -> Invalidation:
     if type(name) is not str or type(text) is not str or type(boot) is not int or type(number) is not int:
         raise ValueError("no invalidation")
+    if len(name) > _MOST_TEXT or len(text) > _MOST_TEXT:
+        raise ValueError("an invalidation of a name or key that is too long")
     if type(kind) is not int or not KEY <= kind <= ALL:
         raise ValueError(f"no kind of invalidation: {kind!r}")
     return Invalidation(name, boot, number, kind, "" if kind == ALL else text)

@@ -430,3 +430,9 @@ def test_all_is_one_place_whatever_text_comes_with_it() -> None:
 
 def test_as_many_as_are_remembered_can_be_read() -> None:
     assert len(unpack_told(GOOD * MOST)) == MOST
+
+
+def test_what_is_longer_than_any_name_or_key_is_refused() -> None:
+    for name, text in (("n" * 1_025, "x"), ("a", "x" * 1_025)):
+        with pytest.raises(ValueError, match="too long"):
+            unpack_told([name, 7, 1, KEY, text])
