@@ -15,7 +15,7 @@ from clusterkit.services.cache import CacheGroup
 
 SOURCE = "observer"
 """The node that has the source."""
-PATIENCE = 20.0  # seconds: where loads are counted, a machine that has much else to do is no silent owner
+PATIENCE = 10.0  # seconds: where loads are counted, a machine that has much else to do is no silent owner
 TIMEOUT = 30.0
 AT_ONCE, PAUSE = 8, 0.005  # of the gets that go on all the time
 

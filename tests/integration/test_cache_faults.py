@@ -54,8 +54,8 @@ class Caches:
                 await asyncio.sleep(0.005)
 
     async def loading(self, key: str, times: int) -> None:
-        """Wait until so many loads of a key are held up."""
-        await self.until(lambda: self.source.waiting[key] == times)
+        """Wait until so many loads of a key are held up, or more."""
+        await self.until(lambda: self.source.waiting[key] >= times)
 
     async def owners(self, names: Iterable[str], keys: list[str]) -> dict[str, str]:
         """Who owns each key, as each owner sees it; all agree."""

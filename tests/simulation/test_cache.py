@@ -268,6 +268,11 @@ def the_silent_are_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Questions, "is_silent", lambda *_: False)
 
 
+def a_crowd_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault: who asks with others looks for nothing to tell."""
+    monkeypatch.setattr(Questions, "_tells", lambda *_: False)
+
+
 def silence_is_borne(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fault: an owner is waited for until the deadline."""
     monkeypatch.setattr(Questions, "_patience", property(lambda _: 60.0, lambda *_: None), raising=False)
@@ -298,6 +303,8 @@ BY_CHANCE: list[tuple[Plant, str]] = [
 
 BY_HAND: list[tuple[Plant, Scene]] = [
     (the_silent_are_asked_again, scenes.an_owner_that_stands_still),
+    (the_silent_are_asked_again, scenes.a_crowd_before_a_silent_owner),
+    (a_crowd_tells_nothing, scenes.a_crowd_and_an_invalidation),
     (silence_is_borne, scenes.an_owner_that_stands_still),
     (a_question_is_passed_on, scenes.owners_in_a_circle),
     (questions_tell_nothing, scenes.one_who_knows_asks_one_who_does_not),
