@@ -154,11 +154,11 @@ def test_it_ends_with_a_connection_open(start: Starter) -> None:
 @pytest.mark.parametrize(("group", "sign"), [(LOADS, "it hangs"), (BLOCKS, "it blocks")])
 def test_it_ends_while_a_loader_hangs_and_says_so_to_who_waits(start: Starter, group: str, sign: str) -> None:
     node = start("a", "--group", group, *HTTP)
-    with node.client() as client, ThreadPoolExecutor(2) as threads:
-        waiting = [threads.submit(client.get, "/api?key=hangs") for _ in range(2)]
-        node.says(sign)
+    with node.client() as client, ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(client.get, "/api?key=hangs")
+        node.says(sign)  # a second request might not be there yet when the node is told to end
         text = node.ends_at_once()
-        assert [each.result(PATIENCE).status_code for each in waiting] == [503, 503]
+        assert waiting.result(PATIENCE).status_code == 503
     assert "error" not in text
 
 
