@@ -16,6 +16,7 @@ from clusterkit.errors import EmptyRing
 
 MOVING = (MemberJoined, MemberLeft, MemberRemoved, MemberUpdated)
 """The events after which keys may have other owners."""
+_MANY = 16  # changes past which the ring is built anew: each costs a pass over all tokens
 
 
 class KeyRing:
@@ -37,6 +38,11 @@ class KeyRing:
     @property
     def hashes(self) -> HashRing[NodeId]:
         """The hash ring of all members as they are now."""
+        if len(self._changed) > _MANY:
+            names = {**dict.fromkeys(self._hashes.weights), **self._changed}
+            members = [member for name in names if (member := self._member(name)) is not None]
+            self._hashes = HashRing({member.node: member.weight for member in members})
+            self._changed.clear()
         while self._changed:
             name, _ = self._changed.popitem()
             member = self._member(name)

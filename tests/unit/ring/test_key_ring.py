@@ -49,6 +49,20 @@ def test_it_follows_who_comes_and_goes() -> None:
     assert dict(members.keys_of.hashes.weights) == {"a": 1, "c": 2}
 
 
+def test_many_changes_at_once_come_to_the_same_ring_and_to_what_moved() -> None:
+    members = Members("a", "b")
+    members.keys_of.note()
+    for number in range(40):
+        members.put(Member(NodeId(f"n{number}", "10.0.1.1", 1024 + number, 5), weight=1 + number % 3))
+    members.drop("b")
+    hashes: HashRing[NodeId] = HashRing()
+    for member in members.values():
+        hashes.insert(member.node, member.weight)
+    assert [members.keys_of.find(key, alive=False) for key in KEYS] == [hashes.find(key) for key in KEYS]
+    assert 0.9 < members.keys_of.moved() < 1.0
+    assert members.keys_of.moved() == 0.0
+
+
 def test_a_member_that_is_down_keeps_its_keys_and_with_alive_the_next_is_chosen() -> None:
     members = Members("a", "b", "c")
     order = members.keys_of.range("key", 3, alive=False)
