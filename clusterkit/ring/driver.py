@@ -6,6 +6,7 @@ and their events is handed upward.
 
 import asyncio
 import logging
+import os
 from collections import deque
 from collections.abc import Callable
 
@@ -245,7 +246,7 @@ class Driver:
         if isinstance(error, NameConflict):
             self.step(Outnamed())
         refused = isinstance(error, _NOT_THERE) and not isinstance(error, AuthFailed)
-        self.step(Unreached(dialled, str(error) or type(error).__name__, refused))
+        self.step(Unreached(dialled, _why(error), refused))
 
     def link_parted(self, link: Link, reason: Reason) -> None:
         """Take note of a goodbye; that we were no member says nothing of who says so."""
@@ -256,3 +257,15 @@ class Driver:
     def link_refused(self, link: Link, error: JoinError) -> None:
         """A node that is no member will not have us."""
         logger.warning("node %s refuses this node: %s", link.peer.name, error)
+
+
+def _why(error: OSError | ClusterError) -> str:
+    """Say in a few words why a member was not reached: of an error of the system its own, without Python's."""
+    if (
+        isinstance(error, OSError)
+        and not isinstance(error, ClusterError)
+        and error.errno is not None
+        and error.errno > 0
+    ):
+        return os.strerror(error.errno).lower()
+    return str(error) or type(error).__name__
