@@ -76,6 +76,7 @@ class Connection:
         self.flushing = False
         self.busy = False  # this turn, or the last, has more than one message
         self._stalled = False
+        self.bytes_in = self.bytes_out = 0  # of records
         self.held = 0  # messages put into the outbox since this turn's last record
         self.closed = False  # given up, or ended
         self._cut: Ended | None = None  # how this side cut it
@@ -101,6 +102,7 @@ class Connection:
         channel, read = self.channel, self.stream.read
         try:
             while data := await read(_READ_SIZE):
+                self.bytes_in += len(data)
                 if self.closed:
                     break  # given up for another: what it still brings is counted there
                 for effect in channel.receive(data, self._loop.time()):
@@ -209,6 +211,7 @@ class Connection:
         if record is None:
             self._settle()
             return
+        self.bytes_out += len(record)
         stream.write(record)
         self._stalled = stream.unsent > _HIGH_WATER
         if self._stalled or self._watch is None:

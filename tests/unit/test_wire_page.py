@@ -33,6 +33,7 @@ from clusterkit.kernel import mailbox, monitors, pushback, turns
 from clusterkit.node import Node
 from clusterkit.runtime import in_thread
 from clusterkit.services.client import Client
+from clusterkit.services.command_views import package_version
 from clusterkit.transport import tcp
 from clusterkit.transport.base import Listener
 from clusterkit.transport.base import Stream as AnyStream
@@ -276,7 +277,7 @@ async def ask_a_node() -> list[tuple[str, bytes]]:
     async with Node("node-a@10.0.0.1:7022", cookie=COOKIE, network=wire) as node:
         await node.ring.join("prod")
         async with Client("10.0.0.1", 7022, cookie=COOKIE, network=wire) as client:
-            assert (await client.call("ping"))["name"] == "node-a"
+            assert [each["name"] for each in await client.call("nodes")] == ["node-a"]
     return wire.log
 
 
@@ -312,38 +313,38 @@ def client_keys() -> dict[str, bytes]:
     return {"K_ir": k_ir, "K_ri": k_ri}
 
 
-PING_CALL = (
-    (4, "len: 39 bytes of payload"),
-    (4, "mlen: 35"),
+NODES_CALL = (
+    (4, "len: 40 bytes of payload"),
+    (4, "mlen: 36"),
     (1, "kind 2, DATA"),
     (1, "array of 1 message"),
     (1, "array of 6 elements"),
     (1, "1, CALL"),
     (1, "id 1"),
     (19, "to: str 'clusterkit.command'"),
-    (5, "handler: str 'ping'"),
+    (6, "handler: str 'nodes'"),
     (3, "ttl: 5000 ms"),
     (3, "args: bin of 1 byte, which is an empty array"),
     (16, "tag"),
 )
-PING_REPLY = (
-    (4, "len: 90"),
+NODES_REPLY = (
+    (4, "len: 81"),
     (4, "mlen: 9"),
     (1, "kind 3, ACK"),
     (8, "1 message received"),
-    (4, "mlen: 73"),
+    (4, "mlen: 64"),
     (1, "kind 2, DATA"),
     (1, "array of 1 message"),
     (1, "array of 3 elements"),
     (1, "4, REPLY"),
     (1, "id 1"),
-    (2, "payload: bin of 68 bytes"),
-    (1, "map of 5"),
+    (2, "payload: bin of 59 bytes"),
+    (1, "array of 1"),
+    (1, "map of 4"),
     (12, "'name': 'node-a'"),
     (14, "'host': '10.0.0.1'"),
     (8, "'port': 7022"),
     (21, "'incarnation': u64"),
-    (10, "'ring': 'prod'"),
     (16, "tag"),
 )
 
@@ -409,8 +410,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "actor messages": lambda: block(actor_messages()),
     "client session": lambda: block(client_session()),
     "client keys": lambda: block(client_keys()),
-    "ping call": lambda: anatomy(client_session()["I1 DATA[CALL]"], PING_CALL),
-    "ping reply": lambda: anatomy(client_session()["R1 ACK(1) DATA[REPLY]"], PING_REPLY),
+    "nodes call": lambda: anatomy(client_session()["I1 DATA[CALL]"], NODES_CALL),
+    "nodes reply": lambda: anatomy(client_session()["R1 ACK(1) DATA[REPLY]"], NODES_REPLY),
 }
 
 
@@ -568,12 +569,15 @@ async def test_the_client_of_the_page_talks_to_a_node(node: Node) -> None:
         link.close()
 
     pinged, members, asked = await in_thread(lambda: list(talk()))
+    assert pinged.pop("uptime") > 0.0
+    assert pinged.pop("at") > 0.0
     assert pinged == {
         "name": "node-a",
         "host": "127.0.0.1",
         "port": node.id.port,
         "incarnation": node.id.incarnation,
         "ring": "prod",
+        "version": package_version(),
     }
     assert [(each["name"], each["state"]) for each in members] == [("node-a", "alive")]
     assert (asked["ok"], asked["error"], asked["executed"]) == (False, "NoSuchServer", "no")
