@@ -1,55 +1,44 @@
-"""The tree of commands, and how each ends: `run` turns every outcome into an exit code."""
+"""The root of the commands, and how each ends: `run` turns every outcome into an exit code.
 
-import asyncio
+Rules: no traceback without ``--debug``; nothing is loaded that the command does not need.
+"""
+
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import click
+from click.core import ParameterSource
 
-from clusterkit.cli.cookie import find_cookie, find_cookies, new_cookie, write_cookie_file
-from clusterkit.cli.failure import Exit, Failure, usage
-from clusterkit.cli.output import (
-    Format,
-    print_answer,
-    print_failure,
-    print_json_failure,
-    show_members,
-    show_ping,
-    wants_json,
-)
-from clusterkit.core.identity import check_name
-from clusterkit.errors import ConfigError
+from clusterkit.cli.commands import LazyGroup, load
+from clusterkit.cli.failure import Exit, Failure
+from clusterkit.cli.output import print_failure, print_json_failure
+from clusterkit.cli.settings import Settings
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-@dataclass(slots=True)
-class Settings:
-    """The global options, once they are read."""
-
-    instance: str | None = None
-    host: str = "127.0.0.1"
-    port: int = 7022
-    cookie_file: tuple[str, ...] = ()
-    tls_cert: str | None = None
-    tls_key: str | None = None
-    tls_ca: str | None = None
-    timeout: float = 5.0
-    output: Format = "auto"
-    debug: bool = False
-    speaks_json: bool = False  # the command is a question, and a program reads the answer
+__all__ = ["Settings", "cli", "run", "run_line"]
 
 
 def run(arguments: Sequence[str]) -> tuple[int, bool]:
     """Run one command; return its exit code, and whether the process is to end at once."""
-    settings = Settings()
+    return _run(arguments, Settings())
+
+
+def run_line(argv: Sequence[str], settings: Settings) -> int:
+    """Run one line of a prompt, with the settings of its session where the line gives no other; return the exit code.
+
+    It prints as a command does, and may be run in any thread. Without a command it does nothing.
+    """
+    given = replace(settings, origins=dict(settings.origins), in_session=True, speaks_json=False)
+    return _run(argv, given)[0] if argv else Exit.OK
+
+
+def _run(arguments: Sequence[str], settings: Settings) -> tuple[int, bool]:
+    name = "" if settings.in_session else "clusterkit"
     try:
-        outcome = cli.main(list(arguments), prog_name="clusterkit", standalone_mode=False, obj=settings)
+        outcome = cli.main(list(arguments), prog_name=name, standalone_mode=False, obj=settings)
     except Failure as failure:
         _report(failure, settings)
         return failure.exit_code, failure.exit_code is Exit.TIMEOUT
@@ -57,15 +46,17 @@ def run(arguments: Sequence[str]) -> tuple[int, bool]:
         no_command.show()
         return Exit.USAGE, False
     except click.ClickException as mistake:
-        print_failure(mistake.format_message(), _help_of(mistake))
+        _report(Failure(Exit.USAGE, "usage", mistake.format_message(), _help_of(mistake)), settings)
         return Exit.USAGE, False
-    except (KeyboardInterrupt, asyncio.CancelledError, click.Abort):  # Ctrl-C, wherever the loop was
+    except (KeyboardInterrupt, click.Abort):
         return Exit.INTERRUPTED, False
     except BrokenPipeError:
         _drop_stdout()
         return Exit.REFUSED, False
-    except Exception as error:
-        if settings.debug:
+    except BaseException as error:
+        if _is_cancelled(error):  # Ctrl-C, wherever the loop was
+            return Exit.INTERRUPTED, False
+        if settings.debug or not isinstance(error, Exception):
             raise
         hint = "--debug shows where; please report it"
         _report(Failure(Exit.REFUSED, "fault", f"a fault of clusterkit: {error!r}", hint), settings)
@@ -73,14 +64,19 @@ def run(arguments: Sequence[str]) -> tuple[int, bool]:
     return outcome if isinstance(outcome, int) else Exit.OK, False
 
 
+def _is_cancelled(error: BaseException) -> bool:
+    loaded = sys.modules.get("asyncio")
+    return loaded is not None and isinstance(error, loaded.CancelledError)
+
+
 def _report(failure: Failure, settings: Settings) -> None:
     if settings.debug:
         logging.getLogger("clusterkit.cli").debug("the command failed", exc_info=failure)
     try:
-        if settings.speaks_json:
+        if settings.speaks_json or settings.output == "json":
             print_json_failure(failure)
         else:
-            print_failure(failure.message, failure.hint)
+            print_failure(failure.message, failure.hint, color=settings.color)
     except BrokenPipeError:
         _drop_stdout()
 
@@ -92,7 +88,11 @@ def _drop_stdout() -> None:
 
 def _help_of(mistake: click.ClickException) -> str:
     context = getattr(mistake, "ctx", None)
-    return f"`{context.command_path if context else 'clusterkit'} --help` tells what it takes"
+    path = context.command_path if context else ""
+    return f"`{f'{path} ' if path else ''}--help` tells what it takes"
+
+
+# -- the root
 
 
 def _version(context: click.Context, _: click.Parameter, asked: bool) -> None:
@@ -108,10 +108,34 @@ def _version(context: click.Context, _: click.Parameter, asked: bool) -> None:
     context.exit()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+_EXIT_CODES = (
+    "Exit codes: 0 done, 1 the cluster said no, 2 a slip of usage, 3 nobody reached, 4 no answer in time, "
+    "5 cookie or TLS, 6 another node, ring or protocol than was meant, 130 Ctrl-C."
+)
+
+
+@click.group(
+    cls=LazyGroup,
+    invoke_without_command=True,
+    epilog=_EXIT_CODES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.option("-I", "--instance", envvar="CLUSTERKIT_INSTANCE", metavar="NAME", help="The node's name, to be sure.")
-@click.option("-H", "--hostname", envvar="CLUSTERKIT_HOST", default="127.0.0.1", show_default=True, metavar="HOST")
-@click.option("-p", "--port", envvar="CLUSTERKIT_PORT", type=click.IntRange(1, 65535), default=7022, show_default=True)
+@click.option(
+    "-H", "--hostname", "host", envvar="CLUSTERKIT_HOST", metavar="HOST", help="Its host.  [default: 127.0.0.1]"
+)
+@click.option(
+    "-p",
+    "--port",
+    envvar="CLUSTERKIT_PORT",
+    type=click.IntRange(1, 65535),
+    metavar="PORT",
+    help="Its port.  [default: 7022]",
+)
+@click.option(
+    "-c", "--context", envvar="CLUSTERKIT_CONTEXT", metavar="NAME", help="A cluster that `context add` named."
+)
+@click.option("-d", "--node", metavar="NAME", help="Ask this member, through the node that is addressed.")
 @click.option(
     "--cookie-file", multiple=True, metavar="FILE", help="Holds the cookie; else CLUSTERKIT_COOKIE or _COOKIE_FILE."
 )
@@ -121,6 +145,7 @@ def _version(context: click.Context, _: click.Parameter, asked: bool) -> None:
 @click.option(
     "-t",
     "--timeout",
+    envvar="CLUSTERKIT_TIMEOUT",
     type=click.FloatRange(0, 3600, min_open=True),
     default=5.0,
     show_default=True,
@@ -130,233 +155,46 @@ def _version(context: click.Context, _: click.Parameter, asked: bool) -> None:
 @click.option(
     "-o",
     "--output",
+    envvar="CLUSTERKIT_OUTPUT",
     type=click.Choice(["auto", "table", "json"]),
     default="auto",
     show_default=True,
     help="auto: a table on a terminal, JSON in a pipe.",
 )
+@click.option("--no-color", is_flag=True, help="No colours; NO_COLOR says so too.")
 @click.option("--debug", is_flag=True, help="Log all, and show tracebacks.")
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version)
-@click.pass_obj
-def cli(settings: Settings, /, hostname: str, **options: Any) -> None:
-    """Decentralized clusters of GenServer actors: start nodes, and ask them."""
-    settings.host = hostname
+@click.pass_context
+def cli(context: click.Context, /, **options: Any) -> int | None:
+    """Decentralized clusters of GenServer actors: start nodes, and ask them.
+
+    Without a command, on a terminal: the prompt.
+    """
+    settings: Settings = context.obj
     for name, value in options.items():
-        setattr(settings, name, value)
+        if origin := _origin(context, name, settings):
+            setattr(settings, name, value)
+            settings.origins[name] = origin
+    settings.no_color = settings.no_color or bool(os.environ.get("NO_COLOR"))
+    context.color = settings.color
     if settings.debug:
         logging.basicConfig(level=logging.DEBUG, format="%(levelname)s %(name)s: %(message)s")
-
-
-@cli.command()
-@click.pass_obj
-def ping(settings: Settings) -> None:
-    """Ask a node whether it is there."""
-    from clusterkit.cli import question  # noqa: PLC0415 - so that a command costs only what it needs
-
-    _ask(settings, question.ping, show_ping)
-
-
-@cli.command()
-@click.pass_obj
-def members(settings: Settings) -> None:
-    """Ask a node who is in its ring."""
-    from clusterkit.cli import question  # noqa: PLC0415 - so that a command costs only what it needs
-
-    _ask(settings, question.members, show_members)
-
-
-def _ask(settings: Settings, which: Any, shown: Any) -> None:
-    from clusterkit.cli.question import Target, ask  # noqa: PLC0415 - so that a command costs only what it needs
-
-    settings.speaks_json = wants_json(settings.output)
-    if settings.instance is not None:
-        try:
-            check_name(settings.instance, "instance")
-        except ConfigError as error:
-            raise usage(str(error)) from None
-    cookie = find_cookie(settings.cookie_file, os.environ)
-    tls = _find_tls(settings)
-    target = Target(settings.host, settings.port, cookie, settings.timeout, settings.instance, tls)
-    print_answer(ask(target, which), shown, settings.output)
-
-
-def _find_tls(settings: Settings, **more: str | None) -> Any:
-    """The certificates, if any; loads what reads them only then."""
-    files = [more.get(name) or getattr(settings, name) for name in ("tls_cert", "tls_key", "tls_ca")]
-    if not any(files):
+    if context.invoked_subcommand is not None or settings.in_session:
         return None
-    from clusterkit.cli.tls import find_tls  # noqa: PLC0415 - so that a command costs only what it needs
-
-    return find_tls(*files)
-
-
-@cli.command()
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path), required=False)
-@click.option("--force", is_flag=True, help="Replace the file if it is there.")
-def keygen(file: Path | None, *, force: bool) -> None:
-    """Make a new cookie: printed, or in a new FILE that only you can read."""
-    cookie = asyncio.run(new_cookie())
-    if file is None:
-        click.echo(cookie)
-        return
-    write_cookie_file(file, cookie, force=force)
-    click.echo(f"wrote a new cookie to {file}; use it with --cookie-file {file}", err=True)
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise click.exceptions.NoArgsIsHelpError(context)
+    shell = load("shell")
+    with shell.make_context("shell", [], parent=context) as entered:
+        outcome: int | None = shell.invoke(entered)
+    return outcome
 
 
-_NODE_OPTIONS = (
-    click.argument("address", metavar="NAME@HOST:PORT", envvar="CLUSTERKIT_ADDRESS"),
-    click.option("--ring", required=True, envvar="CLUSTERKIT_RING", metavar="ID", help="The ring to be in."),
-    click.option(
-        "--listen",
-        envvar="CLUSTERKIT_LISTEN",
-        metavar="HOST:PORT",
-        help="Bind here, when it is not what others dial (0.0.0.0).",
-    ),
-    click.option(
-        "--seed",
-        "seeds",
-        multiple=True,
-        metavar="HOST:PORT",
-        help="A member to join through, or dns+tcp://NAME:PORT; may be repeated. Else CLUSTERKIT_SEEDS, with commas.",
-    ),
-    click.option(
-        "--state-dir",
-        envvar="CLUSTERKIT_STATE_DIR",
-        metavar="DIR",
-        help="Keep what a later run of this node needs here.",
-    ),
-    click.option(
-        "--cookie-file",
-        multiple=True,
-        metavar="FILE",
-        help="As the global option; up to four: the first to dial with, all accepted. SIGHUP: read them again.",
-    ),
-    click.option("--tls-cert", metavar="FILE", help="As the global option; it carries NAME."),
-    click.option("--tls-key", metavar="FILE", help="As the global option."),
-    click.option("--tls-ca", metavar="FILE", help="As the global option."),
-)
-_JOIN_TIMEOUT = click.option(
-    "--join-timeout",
-    type=click.FloatRange(0, 3600, min_open=True),
-    default=10.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long before it says that no seed answers; it dials on.",
-)
-
-
-def _of_a_node(*more: Callable[[Any], Any]) -> Callable[[F], F]:
-    """The options of a command that runs a node, with more of its own before the last."""
-    options: list[Callable[[Any], Any]] = [*_NODE_OPTIONS, *more, _JOIN_TIMEOUT]
-
-    def decorate(command: F) -> F:
-        decorated: F = command
-        for option in reversed(options):
-            decorated = option(decorated)
-        return decorated
-
-    return decorate
-
-
-def _plan(settings: Settings, cookie_file: tuple[str, ...], options: dict[str, Any]) -> Any:
-    """What to start, from the options of a node."""
-    from clusterkit.cli.start import Plan, seeds_of  # noqa: PLC0415 - so that a command costs only what it needs
-
-    options["seeds"] = options["seeds"] or seeds_of(os.environ)
-    cookies = find_cookies(cookie_file or settings.cookie_file, os.environ)
-    tls = _find_tls(settings, **{name: options.pop(name) for name in ("tls_cert", "tls_key", "tls_ca")})
-    return Plan(**options, cookies=cookies, tls=tls, debug=settings.debug)
-
-
-@cli.command()
-@_of_a_node(
-    click.option("--app", metavar="MODULE:FUNCTION", help="An async function that is given the node, once it joined.")
-)
-@click.pass_obj
-def start(settings: Settings, /, cookie_file: tuple[str, ...], app: str | None, **options: Any) -> int:
-    """Run a node here until Ctrl-C or SIGTERM; then it leaves the ring.
-
-    NAME@HOST:PORT is what the other nodes dial; port 0 takes a free one.
-    """
-    from clusterkit.cli.start import load_app, run_node  # noqa: PLC0415 - so that a command costs only what it needs
-
-    plan = _plan(settings, cookie_file, options)
-    return run_node(replace(plan, app=load_app(app), app_name=app) if app else plan)
-
-
-@cli.group()
-def cache() -> None:
-    """Caches that are shared by the nodes of a ring."""
-
-
-_SECONDS = click.FloatRange(0, min_open=True)
-
-
-@cache.command()
-@_of_a_node(
-    click.option(
-        "--group",
-        "groups",
-        multiple=True,
-        required=True,
-        metavar="NAME=MODULE:LOADER",
-        help="A cache group, and the function that loads a key's value; may be repeated.",
-    ),
-    click.option("--max-bytes", type=click.IntRange(1), metavar="BYTES", help="What each group may keep here."),
-    click.option("--ttl", type=_SECONDS, metavar="SECONDS", help="How long a value is kept; else until it has to go."),
-    click.option("--negative-ttl", type=_SECONDS, metavar="SECONDS", help="How long it is kept that a key is unknown."),
-    click.option(
-        "--stale-if-error", type=_SECONDS, metavar="SECONDS", help="How long past its ttl a value serves a failed load."
-    ),
-    click.option("--http", metavar="HOST:PORT", help="Answer HTTP there; port 0 takes a free one."),
-    click.option("--no-own", is_flag=True, help="Keep no keys, only ask the others; --group NAME is enough then."),
-)
-@click.pass_obj
-def serve(
-    settings: Settings,
-    /,
-    cookie_file: tuple[str, ...],
-    groups: tuple[str, ...],
-    http: str | None,
-    *,
-    no_own: bool,
-    **options: Any,
-) -> int:
-    """Run a node that holds cache groups, until Ctrl-C or SIGTERM.
-
-    All nodes of a ring that serve a group share its keys: each is loaded by the node that owns it.
-    """
-    from clusterkit.cli.cache import AT_MOST, CONFIG, Serving, read_groups, read_http  # noqa: PLC0415 - so that a command costs only what it needs
-    from clusterkit.cli.start import run_node  # noqa: PLC0415
-
-    names = ("max_bytes", "ttl", "negative_ttl", "stale_if_error")
-    kept = {name: value for name in names if (value := options.pop(name)) is not None}
-    plan = _plan(settings, cookie_file, options)
-    serving = Serving(read_groups(groups, own=not no_own), read_http(http), kept | {"owns": not no_own})
-    return run_node(replace(plan, app=serving.app, app_name="of the cache", config=CONFIG, ends_within=AT_MOST))
-
-
-@cli.command()
-@click.option("--once", is_flag=True, help="Play it once; the exit code tells whether every step held.")
-@click.option("--nodes", type=click.IntRange(2, 20), default=5, show_default=True, help="How many processes.")
-@click.option(
-    "--patience",
-    type=click.FloatRange(0.1, 600),
-    default=20.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long a step may take before it counts as failed.",
-)
-@click.option(
-    "--pause",
-    type=click.FloatRange(0, 60),
-    default=1.5,
-    show_default=True,
-    metavar="SECONDS",
-    help="Between two steps, so that one can look; none with --once.",
-)
-def demo(*, once: bool, nodes: int, patience: float, pause: float) -> int:
-    """Start a small cluster on this machine and watch it lose and regain a node."""
-    from clusterkit.cli.demo import run_demo  # noqa: PLC0415 - so that a command costs only what it needs
-
-    return run_demo(nodes=nodes, once=once, patience=patience, pause=pause)
+def _origin(context: click.Context, name: str, settings: Settings) -> str:
+    """Where a global option was given, if it was; a session has read the environment already."""
+    option = next(each for each in context.command.params if each.name == name)
+    source = context.get_parameter_source(name)
+    if source is ParameterSource.COMMANDLINE:
+        return max(option.opts, key=len)
+    if source is ParameterSource.ENVIRONMENT and not settings.in_session:
+        return str(option.envvar)
+    return ""

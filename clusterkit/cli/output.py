@@ -5,16 +5,15 @@ that a program could not read; an error in JSON is an answer too.
 """
 
 import json
+import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import click
 
 from clusterkit.cli.failure import Failure
-
-Format = Literal["auto", "table", "json"]
-_COLOURS = {"alive": "green", "down": "red"}
+from clusterkit.cli.settings import Format
 
 
 def wants_json(chosen: Format) -> bool:
@@ -24,7 +23,27 @@ def wants_json(chosen: Format) -> bool:
 
 def print_answer(data: Any, shown: Callable[[Any], str], chosen: Format) -> None:
     """Print an answer."""
-    click.echo(json.dumps({"ok": True, "data": data}) if wants_json(chosen) else shown(data))
+    click.echo(json.dumps({"ok": True, "data": plain(data)}) if wants_json(chosen) else shown(data))
+
+
+def plain(value: Any) -> Any:
+    """What JSON can say of a value that came over the wire: bytes as text, times as RFC 3339, other objects as their text.
+
+    >>> plain({1: b"a", "x": (1.5, None, True)})
+    {'1': 'a', 'x': [1.5, None, True]}
+    """
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return value if math.isfinite(value) else str(value)
+        case bytes():
+            return value.decode(errors="backslashreplace")
+        case Mapping():
+            return {key if isinstance(key, str) else str(plain(key)): plain(each) for key, each in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [plain(each) for each in value]
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
 def print_json_failure(failure: Failure) -> None:
@@ -33,11 +52,11 @@ def print_json_failure(failure: Failure) -> None:
     click.echo(json.dumps({"ok": False, "error": error}))
 
 
-def print_failure(message: str, hint: str = "") -> None:
-    """Print a failure for a person."""
-    click.echo(f"{click.style('clusterkit:', fg='red')} {one_line(message)}", err=True)
+def print_failure(message: str, hint: str = "", *, color: bool | None = None) -> None:
+    """Print a failure for a person; ``color`` as click's: None where the terminal decides."""
+    click.echo(f"{click.style('clusterkit:', fg='red')} {one_line(message)}", err=True, color=color)
     if hint:
-        click.echo(f"{click.style('hint:', fg='cyan')} {one_line(hint)}", err=True)
+        click.echo(f"{click.style('hint:', fg='cyan')} {one_line(hint)}", err=True, color=color)
 
 
 def one_line(text: str) -> str:
@@ -47,38 +66,3 @@ def one_line(text: str) -> str:
     'bad thing?[2J'
     """
     return "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
-
-
-def show_ping(data: Mapping[str, Any]) -> str:
-    """Show who answered.
-
-    >>> show_ping({"name": "a", "address": "127.0.0.1:7022", "ring": "demo", "seconds": 0.00123})
-    'pong from a@127.0.0.1:7022, ring demo, in 1.2 ms'
-    """
-    ring = f"ring {data['ring']}" if data["ring"] else "in no ring"
-    return f"pong from {data['name']}@{data['address']}, {ring}, in {data['seconds'] * 1000:.1f} ms"
-
-
-def show_members(data: Sequence[Mapping[str, Any]]) -> str:
-    """Show a list of members, the one that answered with a star."""
-    head = ("NAME", "ADDRESS", "STATE", "INCARNATION")
-    rows = [(_starred(each), each["address"], each["state"], str(each["incarnation"])) for each in data]
-    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(3)]
-    return "\n".join([_line(head, widths), *(_line(row, widths) for row in rows), "", _summary(data)])
-
-
-def _starred(member: Mapping[str, Any]) -> str:
-    return f"{member['name']} *" if member["self"] else str(member["name"])
-
-
-def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    name, address, state = (text.ljust(width) for text, width in zip(row, widths, strict=False))
-    return f"{name}  {address}  {click.style(state, fg=_COLOURS.get(row[2]))}  {row[3]}"
-
-
-def _summary(data: Sequence[Mapping[str, Any]]) -> str:
-    name = next((each["name"] for each in data if each["self"]), "?")
-    alive = sum(each["state"] == "alive" for each in data)
-    down = len(data) - alive
-    count = f"{len(data)} member{'s' * (len(data) != 1)}"
-    return f"{count}: {alive} alive{f', {down} down' if down else ''}, as {name} sees it"

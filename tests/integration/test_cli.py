@@ -183,7 +183,8 @@ def test_settings_come_from_the_environment_too(three: list[Started], tmp_path: 
 def test_on_a_terminal_it_is_a_table(three: list[Started]) -> None:
     code, shown = in_terminal("-p", three[0].port, "members")
     assert code == 0
-    assert shown.splitlines()[0].split() == ["NAME", "ADDRESS", "STATE", "INCARNATION"]
+    head = ["NAME", "ADDRESS", "STATE", "RTT", "SINCE", "SHARE", "QUEUE", "INCARNATION"]
+    assert shown.splitlines()[0].split() == head
     assert "3 members: 3 alive, as alpha sees it" in shown
 
 

@@ -1,15 +1,17 @@
 """The tree of commands: what is typed, what is printed, which exit code follows. No node is asked."""
 
 import json
+from pathlib import Path
 
 import pytest
 
-from clusterkit.cli.main import run
+from clusterkit.cli.main import Settings, run, run_line
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("COOKIE", "COOKIE_FILE", "INSTANCE", "HOST", "PORT"):
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    for name in ("COOKIE", "COOKIE_FILE", "INSTANCE", "HOST", "PORT", "CONTEXT", "TIMEOUT", "OUTPUT"):
         monkeypatch.delenv(f"CLUSTERKIT_{name}", raising=False)
 
 
@@ -22,7 +24,7 @@ def typed(line: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("pong", "No such command 'pong'. Did you mean 'ping'?"),
+        ("membres", "No such command 'membres'. Did you mean 'members'?"),
         ("-p 0 ping", "0 is not in the range"),
         ("-p 70000 ping", "70000 is not in the range"),
         ("-p x ping", "'x' is not a valid integer"),
@@ -117,7 +119,7 @@ def test_a_fault_of_ours_is_no_traceback(capsys: pytest.CaptureFixture[str], mon
     def faulty(*_: object) -> bytes:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr("clusterkit.cli.main.find_cookie", faulty)
+    monkeypatch.setattr("clusterkit.cli.cookie.find_cookie", faulty)
     code, out, _ = typed("ping", capsys)
     assert (code, json.loads(out)["error"]["code"]) == (1, "fault")
     code, _, err = typed("-o table ping", capsys)
@@ -126,3 +128,40 @@ def test_a_fault_of_ours_is_no_traceback(capsys: pytest.CaptureFixture[str], mon
     assert "Traceback" not in err
     with pytest.raises(ZeroDivisionError):
         run(["--debug", "ping"])
+
+
+# -- lines of a prompt
+
+
+def test_a_line_runs_with_the_settings_of_its_session(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Settings(output="table", timeout=1.0)
+    monkeypatch.setenv("CLUSTERKIT_OUTPUT", "json")  # which the session has read, and something else was typed
+    assert run_line(["ping"], session) == 5
+    assert capsys.readouterr().err.splitlines()[0] == "clusterkit: no cookie was given"
+    assert run_line(["-o", "json", "ping"], session) == 5
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "cookie"
+    assert session == Settings(output="table", timeout=1.0)
+
+
+def test_a_line_is_told_of_as_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_line(["members", "--help"], Settings()) == 0
+    assert capsys.readouterr().out.startswith("Usage: members [OPTIONS]")
+    assert run_line(["get"], Settings()) == 2
+    assert capsys.readouterr().err.splitlines()[1] == "hint: `get --help` tells what it takes"
+    assert run_line(["ring"], Settings()) == 2
+    assert run_line([], Settings()) == 0
+
+
+def test_it_is_known_where_each_setting_was_given(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLUSTERKIT_HOST", "example.org")
+    code, out, _ = typed("-o json -p 7999 config", capsys)
+    told = json.loads(out)["data"]
+    assert code == 0
+    assert [(told[name]["value"], told[name]["origin"]) for name in ("host", "port")] == [
+        ("example.org", "CLUSTERKIT_HOST"),
+        (7999, "--port"),
+    ]

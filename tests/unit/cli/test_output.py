@@ -1,37 +1,13 @@
 """Answers: as JSON for programs, as a table for people."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 import pytest
 
-from clusterkit.cli.output import one_line, print_answer, print_failure, show_members, show_ping
-
-
-def member(name: str, state: str = "alive", *, me: bool = False) -> dict[str, Any]:
-    return {"name": name, "address": "127.0.0.1:7022", "state": state, "incarnation": 7, "self": me}
-
-
-def test_members_are_columns_with_a_star_at_who_answered() -> None:
-    shown = click.unstyle(show_members([member("a"), member("charlie", "down"), member("me", me=True)]))
-    assert shown.splitlines() == [
-        "NAME     ADDRESS         STATE  INCARNATION",
-        "a        127.0.0.1:7022  alive  7",
-        "charlie  127.0.0.1:7022  down   7",
-        "me *     127.0.0.1:7022  alive  7",
-        "",
-        "3 members: 2 alive, 1 down, as me sees it",
-    ]
-
-
-def test_one_member_is_no_plural() -> None:
-    assert show_members([member("me", me=True)]).endswith("1 member: 1 alive, as me sees it")
-
-
-def test_a_node_in_no_ring_answers_too() -> None:
-    data = {"name": "a", "address": "127.0.0.1:7022", "ring": "", "seconds": 0.01}
-    assert show_ping(data) == "pong from a@127.0.0.1:7022, in no ring, in 10.0 ms"
+from clusterkit.cli.output import one_line, plain, print_answer, print_failure
 
 
 def test_in_a_pipe_an_answer_is_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,3 +23,25 @@ def test_what_a_peer_said_cannot_move_the_cursor(capsys: pytest.CaptureFixture[s
     assert one_line("a\x1b[2J\nb\t c") == "a?[2J b c"
     print_failure("two\nlines\x07")
     assert capsys.readouterr().err == "clusterkit: two lines?\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (b"\xffbytes", "\\xffbytes"),
+        (float("inf"), "inf"),
+        (datetime(2026, 1, 2, tzinfo=UTC), "2026-01-02T00:00:00+00:00"),
+        ({b"k": (1, {2.5: None})}, {"k": [1, {"2.5": None}]}),
+        ({1, 2}, [1, 2]),
+    ],
+)
+def test_what_an_actor_answers_is_json_always(value: Any, said: Any) -> None:
+    assert plain(value) == said
+    assert json.loads(json.dumps(plain(value))) == said
+
+
+def test_colours_can_be_switched_off(capsys: pytest.CaptureFixture[str]) -> None:
+    print_failure("bad", "do this", color=True)
+    assert click.unstyle(coloured := capsys.readouterr().err) != coloured
+    print_failure("bad", "do this", color=False)
+    assert capsys.readouterr().err == "clusterkit: bad\nhint: do this\n"
