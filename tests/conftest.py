@@ -1,12 +1,15 @@
 """What many tests need: a cookie, nodes on loopback, quick timers."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 
 import pytest
 
 from clusterkit import Config, Node
+
+os.environ["XDG_CONFIG_HOME"] = "/nonexistent"  # whoever runs the tests may have a current context
 
 COOKIE = "the cookie of all tests"
 QUICK = Config(redial_first=0.02, redial_most=0.1, down_after=0.5, connect_timeout=1.0, drain_timeout=2.0)

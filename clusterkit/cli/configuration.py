@@ -39,8 +39,6 @@ def settings_in_effect(settings: Settings, environ: Mapping[str, str]) -> dict[s
 
 def _cookie(settings: Settings, first: Setting, environ: Mapping[str, str]) -> Setting:
     """Where the cookie is."""
-    if settings.cookie is not None:
-        return Setting("in hand", "the node that is hosted here")
     files = settings.cookie_file
     if first.origin == "CLUSTERKIT_COOKIE_FILE":
         files = tuple(file for file in environ[first.origin].split(os.pathsep) if file)

@@ -54,7 +54,7 @@ def target_of(settings: Settings) -> "Target":
 
     found = find(settings, os.environ)
     instance, node = _name(found.instance, "instance"), _name(settings.node, "--node")
-    cookie = settings.cookie or find_cookie(found.cookie_files, os.environ)
+    cookie = find_cookie(found.cookie_files, os.environ)
     assert found.host is not None  # there is a default of both
     assert found.port is not None
     return Target(found.host, found.port, cookie, settings.timeout, instance, _find_tls(found), node)

@@ -28,9 +28,6 @@ class Settings:
     origins: dict[str, str] = field(default_factory=dict)
     """Of each field that was given: the option, as ``--port``, or the variable."""
 
-    cookie: bytes | None = field(default=None, repr=False)
-    """A cookie in hand, as that of a node which the prompt hosts: no other is looked for."""
-
     in_session: bool = False
     """The command is a line of a prompt, which has read the environment already."""
 
