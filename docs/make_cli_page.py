@@ -187,17 +187,16 @@ did not.
 TAIL = """\
 ## How fast it is
 
-`python -m benchmarks.cli_start`, 2026-11-21, Python 3.11.7, two shared cores that had much else to do: the best is what an idle machine
-takes.
+`python -m benchmarks.cli_start`, 2026-11-21, Python 3.11.7, two shared cores:
 
 | | best, s | median, s | processor, s |
 |---|--:|--:|--:|
 | `python -c pass` | 0.02 | 0.02 | 0.02 |
-| `clusterkit --help` | 0.10 | 0.12 | 0.09 |
-| `clusterkit completion bash` | 0.09 | 0.12 | 0.09 |
-| `clusterkit version` | 0.12 | 0.17 | 0.11 |
-| `clusterkit ping` | 0.18 | 0.58 | 0.16 |
-| `clusterkit members` | 0.22 | 0.39 | 0.21 |
+| `clusterkit --help` | 0.07 | 0.10 | 0.07 |
+| `clusterkit completion bash` | 0.07 | 0.12 | 0.07 |
+| `clusterkit version` | 0.12 | 0.16 | 0.12 |
+| `clusterkit ping` | 0.18 | 0.25 | 0.18 |
+| `clusterkit members` | 0.16 | 0.24 | 0.16 |
 
 A command loads only what it needs: the help neither an event loop nor the node, to which `tests/unit/cli/test_lazy_imports.py`
 holds it.
