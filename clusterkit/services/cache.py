@@ -104,7 +104,7 @@ class CacheGroup:
             raise UsageError(f"node {me.name} is closing or closed: it takes part in no cache")
         self._time = self._kernel.loop.time
         self._server = f"clusterkit.cache.{name}"
-        self._patience = checked_seconds("patience", patience)
+        checked_seconds("patience", patience)
         self._owns = owns
         self._addresses: dict[str, Address] = {}
         self._hits = self._hot_hits = 0
